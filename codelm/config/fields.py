@@ -1,0 +1,87 @@
+"""The pieces that the sections of a run's YAML are made of: the strict base class, durations, language shares."""
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from codelm.languages import LANGUAGES, PRESETS
+
+
+class Section(BaseModel):
+    """A section of the YAML: unknown keys are errors, types are strict, values never change after loading."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        allow_inf_nan=False,
+        protected_namespaces=(),
+        use_attribute_docstrings=True,
+    )
+
+
+UNITS = ("ba", "ep", "sp", "tok")
+_DURATION = re.compile(r"(?P<value>\d+(?:\.\d+)?(?:e\+?\d+)?)(?P<unit>[a-z]+)")
+
+
+def parse_duration(text: str) -> tuple[int, str]:
+    """Split `5e9tok` into (5000000000, "tok"). Units: ba (batches), ep (epochs), sp (samples), tok (tokens).
+
+    Raises:
+        ValueError: with the sentence for the user, when the text is no whole number of a known unit.
+    """
+    match = _DURATION.fullmatch(text)
+    if match is None or match["unit"] not in UNITS:
+        raise ValueError(f"`{text}` is no duration; write a number and a unit, such as 100ba, 2ep or 5e9tok")
+    value = float(match["value"])
+    if value != int(value):
+        raise ValueError(f"`{text}` is not a whole number of {match['unit']}")
+    return int(value), match["unit"]
+
+
+def _needs_unit(value: object) -> object:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        raise ValueError(f"{value} has no unit; write {value}ba (batches), {value}ep (epochs) or {value}tok (tokens)")
+    return value
+
+
+def _normal_duration(text: str) -> str:
+    value, unit = parse_duration(text)
+    return f"{value}{unit}"
+
+
+def _positive_duration(text: str) -> str:
+    if parse_duration(text)[0] == 0:
+        raise ValueError(f"`{text}` must be more than zero")
+    return text
+
+
+Duration = Annotated[str, BeforeValidator(_needs_unit), AfterValidator(_normal_duration)]
+"""A span of training such as `100ba`, `2ep`, `5e9tok`."""
+
+PositiveDuration = Annotated[Duration, AfterValidator(_positive_duration)]
+
+
+def _known_languages(shares: dict[str, float]) -> dict[str, float]:
+    for name in shares:
+        known_language(name)
+    if not sum(shares.values()) > 0:
+        raise ValueError("a mixture needs at least one language with a share above 0")
+    return shares
+
+
+def known_language(name: str) -> str:
+    """Return the name, or raise a ValueError that lists the languages."""
+    if name not in LANGUAGES:
+        raise ValueError(f"`{name}` is none of the languages {', '.join(LANGUAGES)}")
+    return name
+
+
+LanguageName = Annotated[str, AfterValidator(known_language)]
+Shares = Annotated[dict[str, Annotated[float, Field(ge=0)]], AfterValidator(_known_languages)]
+Preset = Literal["corpus", "natural", "replit-order"]
+Mixture = Preset | Shares
+"""Shares by language (any positive scale), or a preset; `corpus` takes each language as often as it occurs."""
+
+assert set(PRESETS) < set(Preset.__args__)

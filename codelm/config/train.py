@@ -1,0 +1,203 @@
+"""What a training run is: the YAML of `train/main.py`, a class for each section."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from codelm.config.fields import Duration, LanguageName, Mixture, PositiveDuration, Section
+from codelm.config.model import ModelSection
+
+PositiveInt = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class TokenizerSection(Section):
+    """The tokenizer that the shards were made with."""
+
+    path: str
+    """A folder with `spiece.model` (written by data_prep) or `tokenizer.json` (of a transformers model)."""
+
+
+class TrainDataSection(Section):
+    """Where the training batches come from."""
+
+    path: str
+    """The output folder of data_prep."""
+    split: str = "train"
+    mixture: Mixture = "corpus"
+    """A child YAML's mixture replaces its parent's."""
+    num_workers: Annotated[int, Field(ge=0)] = 0
+
+
+class EvalDataSection(Section):
+    """One held-out set; every language of it gets its own loss and bits per byte."""
+
+    path: str
+    split: str = "validation"
+    languages: list[LanguageName] | None = None
+    """null means all that are there."""
+    max_samples_per_language: PositiveInt | None = None
+
+
+class LionWSection(Section):
+    """Lion with decoupled weight decay (lion-pytorch, `decoupled_weight_decay=True`), as MosaicML's DecoupledLionW.
+
+    A step shrinks the weights by weight_decay · lr / initial lr: values are those of llm-foundry, not of AdamW.
+    """
+
+    name: Literal["lionw"]
+    lr: Annotated[float, Field(gt=0)]
+    betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)] = [0.9, 0.99]
+    weight_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class AdamWSection(Section):
+    """torch.optim.AdamW."""
+
+    name: Literal["adamw"]
+    lr: Annotated[float, Field(gt=0)]
+    betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)] = [0.9, 0.95]
+    eps: Annotated[float, Field(gt=0)] = 1e-8
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+
+
+OptimizerSection = Annotated[LionWSection | AdamWSection, Field(discriminator="name")]
+
+
+class CosineSection(Section):
+    """Linear warm-up, then a cosine from the full rate down to alpha_f of it at max_duration."""
+
+    name: Literal["cosine_with_warmup"]
+    t_warmup: Duration = "0ba"
+    alpha_f: Fraction = 0.1
+
+
+class LinearSection(Section):
+    """Linear warm-up, then a line from the full rate down to alpha_f of it at max_duration."""
+
+    name: Literal["linear_with_warmup"]
+    t_warmup: Duration = "0ba"
+    alpha_f: Fraction = 0.0
+
+
+class ConstantSection(Section):
+    """Linear warm-up, then a constant rate."""
+
+    name: Literal["constant_with_warmup"]
+    t_warmup: Duration = "0ba"
+
+
+SchedulerSection = Annotated[CosineSection | LinearSection | ConstantSection, Field(discriminator="name")]
+
+
+class GradientClippingSection(Section):
+    """Composer's GradientClipping."""
+
+    clipping_type: Literal["norm", "value"] = "norm"
+    clipping_threshold: Annotated[float, Field(gt=0)] = 1.0
+
+
+class AlgorithmsSection(Section):
+    """Composer algorithms."""
+
+    gradient_clipping: GradientClippingSection | None = GradientClippingSection()
+
+
+class FSDPSection(Section):
+    """Fully sharded data parallelism; without this section several ranks train with DDP."""
+
+    version: Literal[2] = 2
+    reshard_after_forward: bool = True
+    """false keeps the gathered weights until the backward pass: more memory, less communication."""
+    state_dict_type: Literal["sharded", "full"] = "sharded"
+
+
+class CodeEvalSection(Section):
+    """Generate completions for HumanEval, run them in the sandbox, log pass@1."""
+
+    interval: PositiveDuration
+    limit: PositiveInt | None = None
+    """The first n problems only; null means all 164."""
+    max_new_tokens: PositiveInt = 256
+    batch_size: PositiveInt = 16
+    temperature: Annotated[float, Field(ge=0)] = 0.0
+    """0 is greedy."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+
+class CallbacksSection(Section):
+    """What runs beside training; progress, the metrics file and the NaN guard are always on."""
+
+    code_eval: CodeEvalSection | None = None
+
+
+class TensorboardSection(Section):
+    """Composer's TensorboardLogger."""
+
+    log_dir: str | None = None
+    """null means save_folder/tensorboard."""
+
+
+class WandbSection(Section):
+    """Composer's WandBLogger."""
+
+    project: str
+    entity: str | None = None
+    tags: list[str] = []
+
+
+class LoggersSection(Section):
+    """Where metrics go besides save_folder/metrics.jsonl, which is always written."""
+
+    tensorboard: TensorboardSection | None = None
+    wandb: WandbSection | None = None
+
+
+class TrainConfig(Section):
+    """A training run."""
+
+    run_name: Annotated[str, Field(min_length=1, pattern=r"^[\w.-]+$")]
+    seed: Annotated[int, Field(ge=0)] = 17
+    max_seq_len: PositiveInt
+    """Tokens in a sample; must be the length of the shards."""
+    tokenizer: TokenizerSection
+    model: ModelSection
+    train_data: TrainDataSection
+    eval_data: dict[str, EvalDataSection] = {}
+    optimizer: OptimizerSection
+    scheduler: SchedulerSection = ConstantSection(name="constant_with_warmup")
+    algorithms: AlgorithmsSection = AlgorithmsSection()
+    max_duration: PositiveDuration
+    global_train_batch_size: PositiveInt
+    """Samples in an optimizer step, over all ranks."""
+    device_train_microbatch_size: PositiveInt
+    """Samples in one forward and backward pass on one device; the rest is gradient accumulation."""
+    device_eval_batch_size: PositiveInt = 8
+    eval_interval: PositiveDuration | None = None
+    """null evaluates at the end only."""
+    eval_first: bool = False
+    """Also evaluate before the first step."""
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    precision: Literal["auto", "fp32", "amp_bf16"] = "auto"
+    """auto: amp_bf16 on GPU, fp32 on CPU."""
+    fsdp_config: FSDPSection | None = None
+    activation_checkpointing: bool = False
+    """Recompute each block's activations in the backward pass: less memory, about a third more time."""
+    callbacks: CallbacksSection = CallbacksSection()
+    loggers: LoggersSection = LoggersSection()
+    save_folder: str
+    save_interval: PositiveDuration
+    save_num_checkpoints_to_keep: PositiveInt = 2
+    autoresume: bool = True
+    """Continue from the newest whole checkpoint in save_folder."""
+    load_path: str | None = None
+    """A checkpoint folder of codelm or a transformers folder whose weights the run starts from."""
+
+    @model_validator(mode="after")
+    def _batches_fit(self) -> "TrainConfig":
+        if self.global_train_batch_size % self.device_train_microbatch_size:
+            raise ValueError(
+                f"global_train_batch_size {self.global_train_batch_size} is not divisible by"
+                f" device_train_microbatch_size {self.device_train_microbatch_size}"
+            )
+        return self

@@ -1,0 +1,80 @@
+"""The user-facing errors of codelm: each says what is wrong, where, and how to fix it.
+
+Recipes wrap their `main` in `exit_on_error`, so that a user sees one sentence and a meaningful exit code
+instead of a traceback: 2 for bad input (configuration, data, checkpoint), 1 for a failure of the environment.
+"""
+
+import errno
+import functools
+import os
+import sys
+from collections.abc import Callable
+
+
+class CodelmError(Exception):
+    """A problem the user can fix; its text is one clear sentence that names the thing and the remedy."""
+
+    exit_code = 2
+
+
+class ConfigError(CodelmError):
+    """The run's YAML or command line is wrong; the text holds one line for each problem."""
+
+
+class DataError(CodelmError):
+    """The corpus, the shards or their manifest cannot be used as asked."""
+
+
+class TokenizerError(CodelmError):
+    """The tokenizer cannot be loaded, or is not the one that the shards or the checkpoint were made with."""
+
+
+class CheckpointError(CodelmError):
+    """The checkpoint cannot be used: absent, torn, or of another architecture."""
+
+
+class EvaluationError(CodelmError):
+    """The evaluation cannot be carried out as asked."""
+
+
+class EnvironmentFailure(CodelmError):
+    """The machine failed, not the input: a full disk, a missing toolchain, no permission."""
+
+    exit_code = 1
+
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def from_os_error(error: OSError) -> EnvironmentFailure:
+    """The environment's failure behind an `OSError`, in one sentence."""
+    where = f" while writing {error.filename}" if error.filename else ""
+    if error.errno in _DISK_FULL:
+        return EnvironmentFailure(f"the disk is full{where}; free some space and run the same command again")
+    return EnvironmentFailure(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+
+
+def exit_on_error(main: Callable[[], None]) -> Callable[[], None]:
+    """Wrap a recipe's `main`: a `CodelmError` or `OSError` becomes one line on stderr and an exit code.
+
+    Under a launcher every rank exits, but rank 0 alone prints what all ranks found.
+    """
+
+    @functools.wraps(main)
+    def guarded() -> None:
+        try:
+            main()
+        except CodelmError as error:
+            _fail(error)
+        except OSError as error:
+            _fail(from_os_error(error))
+        except KeyboardInterrupt:
+            sys.exit(130)
+
+    return guarded
+
+
+def _fail(error: CodelmError) -> None:
+    if int(os.environ.get("RANK", "0")) == 0:
+        print(f"error: {error}" if "\n" not in str(error) else str(error), file=sys.stderr, flush=True)
+    sys.exit(error.exit_code)
