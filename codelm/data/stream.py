@@ -91,7 +91,7 @@ class MixtureDataset(Dataset[torch.Tensor]):
                 f"the checkpoint cannot continue on this data: {'; '.join(differences)};"
                 " restore the former settings, or start a new run in another save_folder with load_path"
             )
-        self.resume_at = obj["num_samples"] % self.samples_per_epoch
+        self.resume_at = obj["num_samples"]
 
 
 class MixtureSampler(DistributedSampler[torch.Tensor]):

@@ -94,9 +94,13 @@ def test_resuming_in_the_middle_of_an_epoch_gives_the_batches_that_were_left(wor
     assert equal(batches(resumed, world_size, epoch=1), batches(stream(), 1, epoch=1))
 
 
-def test_a_checkpoint_at_the_end_of_an_epoch_starts_the_next_from_its_beginning() -> None:
+@pytest.mark.parametrize("samples_done", [0, 160])
+def test_a_checkpoint_between_two_epochs_goes_on_with_the_next(samples_done: int) -> None:
+    """Composer checkpoints the last batch of an epoch before it counts the epoch, or after."""
     resumed = stream()
-    resumed.load_state_dict(resumed.state_dict(num_samples=0, from_beginning=True))
+    resumed.load_state_dict(resumed.state_dict(num_samples=samples_done, from_beginning=True))
+    if samples_done:
+        assert batches(resumed, 1, epoch=0) == []
     assert equal(batches(resumed, 1, epoch=1), batches(stream(), 1, epoch=1))
 
 

@@ -1,0 +1,1 @@
+"""How a model is trained: the only room that imports Composer."""

@@ -1,0 +1,1 @@
+"""What runs beside training: progress, the metrics file, the guard against NaN, code evaluation."""

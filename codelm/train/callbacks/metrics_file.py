@@ -1,0 +1,60 @@
+"""save_folder/metrics.jsonl: every metric of the run, a line a batch, without repeats after resuming."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from composer import Logger, State
+from composer.loggers import LoggerDestination
+from composer.utils import dist
+
+
+class MetricsFile(LoggerDestination):
+    """A line holds `batch`, the number of completed batches, and the metrics logged since the line before it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.pending: dict[str, float] = {}
+
+    def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
+        for name, value in metrics.items():
+            number = float(value)
+            # JSON has no NaN: what cannot be written is told apart from what was not measured.
+            self.pending[name] = number if math.isfinite(number) else str(number)  # pyright: ignore
+
+    def fit_start(self, state: State, logger: Logger) -> None:
+        """Drop the lines of batches that will be trained again."""
+        if dist.get_global_rank() != 0 or not self.path.exists():
+            return
+        kept = []
+        for line in self.path.read_text().splitlines():
+            try:
+                batch = json.loads(line)["batch"]
+            except (ValueError, KeyError):
+                continue  # A line that a kill cut short.
+            if batch < int(state.timestamp.batch) or batch == int(state.timestamp.batch) > 0:
+                kept.append(line + "\n")
+        temporary = self.path.with_name(f".tmp-{self.path.name}")
+        temporary.write_text("".join(kept))
+        temporary.replace(self.path)
+
+    def batch_end(self, state: State, logger: Logger) -> None:
+        self._flush(state)
+
+    def eval_after_all(self, state: State, logger: Logger) -> None:
+        self._flush(state)
+
+    def batch_checkpoint(self, state: State, logger: Logger) -> None:
+        self._flush(state)
+
+    def fit_end(self, state: State, logger: Logger) -> None:
+        self._flush(state)
+
+    def _flush(self, state: State) -> None:
+        if self.pending and dist.get_global_rank() == 0:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            line = json.dumps({"batch": int(state.timestamp.batch), **self.pending})
+            with self.path.open("a") as file:
+                file.write(line + "\n")
+        self.pending = {}

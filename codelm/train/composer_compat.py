@@ -1,0 +1,99 @@
+"""Everything that Composer 0.32 needs patched or guarded, each with its reason and the version that needs it no longer.
+
+`apply()` is called once, before a Trainer is built. Silent traps that need no patch are avoided where they would bite:
+FSDP2 is always passed as `{"fsdp": FSDP2Config(...)}` (a dict under "fsdp2" is ignored), and `spin_dataloaders` is off.
+"""
+
+import collections
+import datetime
+import logging
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import composer.utils.checkpoint as composer_checkpoint
+import numpy as np
+import torch
+import torch.distributed as torch_dist
+from packaging.version import Version
+from torch.torch_version import TorchVersion
+
+log = logging.getLogger(__name__)
+
+_applied = False
+
+
+def apply() -> None:
+    """Make Composer safe and right on both stacks; calling it again does nothing."""
+    global _applied
+    if _applied:
+        return
+    _applied = True
+    # Third-party deprecation noise that a user can do nothing about.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch|composer|transformers")
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"torch\.distributed|composer")
+    _load_without_pickled_code()
+    _average_on_gloo()
+
+
+def _load_without_pickled_code() -> None:
+    """Composer 0.32 loads checkpoints with `weights_only=False`, so that a checkpoint could run code.
+
+    Its main branch (0.33.0.dev0, unreleased) has the same remedy.
+    """
+    numpy_names = ["ndarray", "dtype"]
+    allowed: list[Any] = [
+        *(getattr(np, name) for name in numpy_names),
+        *(getattr(np.dtypes, name) for name in np.dtypes.__all__),
+        np.asarray(0).__reduce__()[0],
+        datetime.timedelta,
+        collections.defaultdict,
+        dict,
+        TorchVersion,
+    ]
+
+    def load(checkpoint_filepath: Path | str, map_location: str) -> Any:
+        with torch.serialization.safe_globals(allowed):
+            return torch.load(checkpoint_filepath, map_location=map_location, weights_only=True)
+
+    composer_checkpoint._torch_load_with_validation = load
+
+
+def _average_on_gloo() -> None:
+    """gloo in torch 2.7 returns the sum where FSDP2 asks for the average of the gradients; 2.11 is right.
+
+    Adam and Lion hide it; gradient clipping and SGD do not.
+    """
+    if Version(torch.__version__.split("+")[0]) >= Version("2.8"):
+        return
+    reduce_scatter = torch_dist.reduce_scatter_tensor
+
+    def averaging(output: torch.Tensor, input: torch.Tensor, op: Any = torch_dist.ReduceOp.SUM, *args: Any, **kw: Any):
+        if op != torch_dist.ReduceOp.AVG or torch_dist.get_backend(kw.get("group")) != "gloo":
+            return reduce_scatter(output, input, op, *args, **kw)
+        work = reduce_scatter(output, input, torch_dist.ReduceOp.SUM, *args, **kw)
+        if work is not None:
+            work.wait()
+        output.div_(torch_dist.get_world_size(kw.get("group")))
+        return work
+
+    torch_dist.reduce_scatter_tensor = averaging
+
+
+def restore_rng(trainer: Any) -> Callable[[], None]:
+    """A function that sets the generators as they were at the checkpoint; call it before the first resumed batch.
+
+    Composer 0.32 restores them only while it spins the data loader, which a dataset that resumes by itself does not
+    need: a run resumed in the middle of an epoch would draw other dropout masks.
+    """
+    from composer.utils import reproducibility
+
+    states = trainer._rng_state
+    trainer._rng_state = None
+
+    def restore() -> None:
+        if states is not None:
+            reproducibility.load_rng_state(states)
+
+    return restore

@@ -1,0 +1,78 @@
+"""A transformers causal language model as a ComposerModel."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from composer.models import ComposerModel
+from torchmetrics import Metric
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+from codelm.model import ReplitCodeForCausalLM
+from codelm.train.metrics import BitsPerByte, CrossEntropy, token_losses
+
+Batch = Mapping[str, torch.Tensor]
+
+
+class ComposerCausalLM(ComposerModel):
+    """Any causal language model of transformers, trained on packed documents that do not see each other."""
+
+    def __init__(self, model: PreTrainedModel, token_bytes: torch.Tensor) -> None:
+        super().__init__()
+        self.model = model
+        self.token_bytes = token_bytes
+        self.eval_metrics = {"CrossEntropy": CrossEntropy(), "BitsPerByte": BitsPerByte(token_bytes)}
+        for block in transformer_blocks(model):
+            block._fsdp_wrap = True  # pyright: ignore[reportAttributeAccessIssue]
+
+    def forward(self, batch: Batch) -> CausalLMOutputWithPast:
+        """The model's output with its loss, the mean over predicted tokens of the (micro)batch."""
+        return self.model(labels=batch["labels"], **self._inputs(batch))
+
+    def loss(self, outputs: CausalLMOutputWithPast, batch: Batch, *args: Any, **kwargs: Any) -> torch.Tensor:
+        assert outputs.loss is not None
+        return outputs.loss
+
+    def eval_forward(self, batch: Batch, outputs: Any = None) -> torch.Tensor:
+        """The loss of each predicted token: (batch, seq - 1)."""
+        return token_losses(self.model(**self._inputs(batch)).logits, batch["labels"])
+
+    def get_metrics(self, is_train: bool = False) -> dict[str, Metric]:
+        return {} if is_train else self.eval_metrics
+
+    def update_metric(self, batch: Batch, outputs: torch.Tensor, metric: Metric) -> None:
+        metric.update(outputs, batch["labels"])
+
+    def _inputs(self, batch: Batch) -> dict[str, Any]:
+        if isinstance(self.model, ReplitCodeForCausalLM):
+            return {"input_ids": batch["input_ids"], "sequence_id": batch["sequence_id"], "use_cache": False}
+        return {
+            "input_ids": batch["input_ids"],
+            "attention_mask": document_mask(batch["sequence_id"], self.model.dtype),
+            "position_ids": document_positions(batch["sequence_id"]),
+            "use_cache": False,
+        }
+
+
+def transformer_blocks(model: PreTrainedModel) -> list[torch.nn.Module]:
+    """The repeated layers of a model: the longest ModuleList in it."""
+    lists = [module for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
+    return list(max(lists, key=len, default=[]))
+
+
+def document_mask(sequence_id: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """The additive attention mask (batch, 1, seq, seq) of packed documents: causal, and never across documents."""
+    seq = sequence_id.shape[1]
+    causal = torch.ones(seq, seq, dtype=torch.bool, device=sequence_id.device).tril()
+    visible = causal & (sequence_id[:, :, None] == sequence_id[:, None, :])
+    lowest = torch.finfo(dtype).min
+    return torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill_(~visible, lowest)[:, None]
+
+
+def document_positions(sequence_id: torch.Tensor) -> torch.Tensor:
+    """Positions (batch, seq) that start at 0 in every document."""
+    index = torch.arange(sequence_id.shape[1], device=sequence_id.device).expand_as(sequence_id)
+    starts = torch.ones_like(sequence_id, dtype=torch.bool)
+    starts[:, 1:] = sequence_id[:, 1:] != sequence_id[:, :-1]
+    return index - torch.where(starts, index, 0).cummax(dim=1).values
