@@ -69,7 +69,9 @@ class Fingerprint:
         try:
             return cls(**fields)
         except TypeError as error:
-            raise TokenizerError(f"the stored tokenizer fingerprint is damaged ({error}); prepare the data anew") from None
+            raise TokenizerError(
+                f"the stored tokenizer fingerprint is damaged ({error}); prepare the data again"
+            ) from None
 
     def matches(self, other: "Fingerprint") -> bool:
         """True when both turn text into the same ids; the library's version alone may differ."""
@@ -396,7 +398,8 @@ def _untrainable(message: str, vocab_size: int, texts: int) -> TokenizerError:
     limit = re.search(r"value <= (\d+)", message)
     if limit is not None:
         return TokenizerError(
-            f"{texts} texts are too few for a vocabulary of {vocab_size}; set vocab_size to at most {limit[1]}, or add text"
+            f"{texts} texts are too few for a vocabulary of {vocab_size}; set vocab_size to at most"
+            f" {limit[1]}, or add text"
         )
     return TokenizerError(f"SentencePiece could not train {vocab_size} pieces on {texts} texts: {message.strip()}")
 
@@ -414,7 +417,9 @@ def _piece_bytes(processor: sentencepiece.SentencePieceProcessor, index: int, pi
 def _decode(table: list[bytes], written_out: dict[int, bytes], ids: Iterable[int]) -> str:
     try:
         if written_out:
-            return b"".join([written_out.get(index) or table[index] for index in map(int, ids)]).decode(errors="replace")
+            return b"".join([written_out.get(index) or table[index] for index in map(int, ids)]).decode(
+                errors="replace"
+            )
         return b"".join([table[index] for index in ids]).decode(errors="replace")
     except IndexError:
         raise TokenizerError(

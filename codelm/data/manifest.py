@@ -1,0 +1,142 @@
+"""The manifest of a prepared corpus: what each shard folder holds, what was dropped, and which tokenizer made it."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from codelm.data.shards import ShardInfo, check_size, write_atomically
+from codelm.errors import DataError, TokenizerError
+from codelm.tokenizer import Fingerprint
+
+MANIFEST_FILE = "manifest.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class StreamInfo:
+    """One language of one split."""
+
+    files: int
+    bytes: int
+    """UTF-8 bytes of text."""
+    tokens: int
+    """With one end-of-text token a document; the last `tokens - samples * max_seq_len` are in no sample."""
+    samples: int
+    shards: tuple[ShardInfo, ...]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What `manifest.json` says: `splits[split][language]`, `dropped[language][reason]`."""
+
+    run_name: str
+    codelm_version: str
+    settings: dict[str, Any]
+    max_seq_len: int
+    dtype: str
+    tokenizer: Fingerprint
+    splits: dict[str, dict[str, StreamInfo]]
+    dropped: dict[str, dict[str, int]]
+
+    @property
+    def hash(self) -> str:
+        """Of everything that decides the token ids of every sample: splits, tokenizer, row length."""
+        deciding = {key: self.to_dict()[key] for key in ("splits", "tokenizer", "max_seq_len")}
+        # The library that counted does not decide: its ids do, and they are in probe_sha256.
+        del deciding["tokenizer"]["library"]
+        return hashlib.sha256(json.dumps(deciding, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"format": FORMAT, **json.loads(json.dumps(asdict(self)))}
+
+    def languages(self, split: str = "train") -> list[str]:
+        """The languages of a split that have at least one whole sample."""
+        return [language for language, stream in self.splits.get(split, {}).items() if stream.samples > 0]
+
+    def check(self, folder: str | Path, hashes: bool = False) -> None:
+        """Compare the files with the manifest: presence and size always, contents when `hashes`.
+
+        Raises:
+            DataError: naming the first shard that is absent, truncated, or has other contents.
+        """
+        for split, languages in self.splits.items():
+            for language, stream in languages.items():
+                for shard in stream.shards:
+                    file = Path(folder) / split / language / shard.file
+                    check_size(file, shard.bytes)
+                    if hashes and _sha256(file) != shard.sha256:
+                        raise DataError(
+                            f"the shard {file} has other contents than its manifest says (its SHA-256 differs);"
+                            " restore it, or delete the output folder and prepare the data again"
+                        )
+
+    def check_tokenizer(self, fingerprint: Fingerprint, whose: str = "this tokenizer") -> None:
+        """Raises TokenizerError: when another tokenizer than `fingerprint` made the shards."""
+        if not self.tokenizer.matches(fingerprint):
+            raise TokenizerError(
+                f"the shards of {self.run_name} were made with another tokenizer than {whose}:"
+                f" {fingerprint.difference(self.tokenizer)}; use the tokenizer beside the shards, or prepare them again"
+            )
+
+    def check_max_seq_len(self, max_seq_len: int) -> None:
+        """Raises DataError: when the shards hold rows of another length."""
+        if max_seq_len != self.max_seq_len:
+            raise DataError(
+                f"the shards of {self.run_name} hold samples of {self.max_seq_len} tokens, but max_seq_len is"
+                f" {max_seq_len}; set max_seq_len={self.max_seq_len}, or prepare the data with {max_seq_len}"
+            )
+
+
+def load_manifest(folder: str | Path) -> Manifest:
+    """The manifest of an output folder of data_prep.
+
+    Raises:
+        DataError: when there is none (nothing was prepared, or preparing never finished), or it is damaged.
+    """
+    file = Path(folder) / MANIFEST_FILE
+    try:
+        fields = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"there is no prepared data at {folder} ({MANIFEST_FILE} is absent); {_how(folder)}") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file} cannot be read ({error}); delete the folder and prepare the data again") from None
+    try:
+        stored_hash = fields.pop("hash")
+        number = fields.pop("format")
+        if number != FORMAT:
+            raise DataError(f"{file} has format {number}, but this codelm reads {FORMAT}; prepare the data again")
+        fields["tokenizer"] = Fingerprint.from_dict(fields["tokenizer"])
+        fields["splits"] = {
+            split: {language: _stream_info(stream) for language, stream in languages.items()}
+            for split, languages in fields["splits"].items()
+        }
+        manifest = Manifest(**fields)
+        intact = manifest.hash == stored_hash
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{file} is damaged ({error}); delete the folder and prepare the data again") from None
+    if not intact:
+        raise DataError(f"{file} was changed after it was written (its hash differs); prepare the data again")
+    return manifest
+
+
+def save_manifest(manifest: Manifest, folder: str | Path) -> None:
+    """Write `manifest.json`, atomically."""
+    text = json.dumps({**manifest.to_dict(), "hash": manifest.hash}, indent=1, ensure_ascii=False)
+    write_atomically(Path(folder) / MANIFEST_FILE, (text + "\n").encode())
+
+
+def _stream_info(stream: dict[str, Any]) -> StreamInfo:
+    return StreamInfo(**{**stream, "shards": tuple(ShardInfo(**shard) for shard in stream["shards"])})
+
+
+def _how(folder: str | Path) -> str:
+    if Path(folder).is_dir() and any(Path(folder).iterdir()):
+        return "its preparation has not finished: run the same data_prep/main.py again to continue it"
+    return "run data_prep/main.py first, or correct the path"
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
