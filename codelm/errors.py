@@ -6,9 +6,10 @@ instead of a traceback: 2 for bad input (configuration, data, checkpoint), 1 for
 
 import errno
 import functools
-import os
 import sys
 from collections.abc import Callable
+
+from codelm.console import is_rank_zero
 
 
 class CodelmError(Exception):
@@ -75,6 +76,6 @@ def exit_on_error(main: Callable[[], None]) -> Callable[[], None]:
 
 
 def _fail(error: CodelmError) -> None:
-    if int(os.environ.get("RANK", "0")) == 0:
+    if is_rank_zero():
         print(f"error: {error}" if "\n" not in str(error) else str(error), file=sys.stderr, flush=True)
     sys.exit(error.exit_code)

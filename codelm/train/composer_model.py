@@ -1,5 +1,6 @@
 """A transformers causal language model as a ComposerModel."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,8 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from codelm.model import ReplitCodeForCausalLM
 from codelm.train.metrics import BitsPerByte, CrossEntropy, token_losses
 
+log = logging.getLogger(__name__)
+
 Batch = Mapping[str, torch.Tensor]
 
 
@@ -21,6 +24,7 @@ class ComposerCausalLM(ComposerModel):
     def __init__(self, model: PreTrainedModel, token_bytes: torch.Tensor) -> None:
         super().__init__()
         self.model = model
+        self.masks_documents = isinstance(model, ReplitCodeForCausalLM) or masks_documents(model)
         self.token_bytes = token_bytes
         self.eval_metrics = {"CrossEntropy": CrossEntropy(), "BitsPerByte": BitsPerByte(token_bytes)}
         for block in transformer_blocks(model):
@@ -47,12 +51,40 @@ class ComposerCausalLM(ComposerModel):
     def _inputs(self, batch: Batch) -> dict[str, Any]:
         if isinstance(self.model, ReplitCodeForCausalLM):
             return {"input_ids": batch["input_ids"], "sequence_id": batch["sequence_id"], "use_cache": False}
+        if not self.masks_documents:
+            return {"input_ids": batch["input_ids"], "use_cache": False}
         return {
             "input_ids": batch["input_ids"],
             "attention_mask": document_mask(batch["sequence_id"], self.model.dtype),
             "position_ids": document_positions(batch["sequence_id"]),
             "use_cache": False,
         }
+
+
+def masks_documents(model: PreTrainedModel) -> bool:
+    """Whether the model lets packed documents be masked from each other: tried on it, not looked up.
+
+    Two documents packed in a row must give the logits of the second one alone.
+    """
+    training = model.training
+    model.eval()
+    ids = torch.arange(12, device=model.device)[None] % model.config.vocab_size
+    sequence_id = (torch.arange(12, device=model.device) >= 5).long()[None]
+    try:
+        with torch.no_grad():
+            packed = model(
+                input_ids=ids,
+                attention_mask=document_mask(sequence_id, model.dtype),
+                position_ids=document_positions(sequence_id),
+                use_cache=False,
+            ).logits[:, 5:]
+            alone = model(input_ids=ids[:, 5:], use_cache=False).logits
+    except (TypeError, ValueError, RuntimeError, IndexError) as error:
+        log.info("%s takes no mask of packed documents: %s", type(model).__name__, error)
+        return False
+    finally:
+        model.train(training)
+    return torch.allclose(packed, alone, atol=1e-3 * float(alone.abs().max()))
 
 
 def transformer_blocks(model: PreTrainedModel) -> list[torch.nn.Module]:

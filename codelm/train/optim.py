@@ -70,9 +70,8 @@ def build_optimizer(section: LionWSection | AdamWSection, model: torch.nn.Module
     return torch.optim.AdamW(groups, lr=section.lr, betas=betas, eps=section.eps)
 
 
-def build_scheduler(section: CosineSection | LinearSection | ConstantSection) -> ComposerScheduler:
-    """Composer's schedule, in steps of a batch."""
-    warmup = Time.from_timestring(section.t_warmup)
+def build_scheduler(section: CosineSection | LinearSection | ConstantSection, warmup: Time) -> ComposerScheduler:
+    """Composer's schedule over max_duration; the warm-up in batches, whatever its unit in the section."""
     if isinstance(section, CosineSection):
         return CosineAnnealingWithWarmupScheduler(t_warmup=warmup, alpha_f=section.alpha_f)
     if isinstance(section, LinearSection):

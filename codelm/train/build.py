@@ -1,0 +1,212 @@
+"""From a validated configuration to the pieces of a run: tokenizer, data, model. Nothing here knows the Trainer."""
+
+import logging
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from codelm.config.fields import parse_duration
+from codelm.config.model import HfCausalLMSection, ReplitCodeSection
+from codelm.config.train import TrainConfig
+from codelm.data.manifest import Manifest, load_manifest
+from codelm.data.mixture import Schedule, build_schedule, resolve_shares
+from codelm.data.shards import ShardReader
+from codelm.data.stream import HeldOutDataset, MixtureDataset, StreamIdentity, eval_loader, train_loader
+from codelm.errors import CheckpointError, ConfigError, DataError, TokenizerError
+from codelm.model import ReplitCodeConfig, ReplitCodeForCausalLM
+from codelm.model.pretrained import load
+from codelm.tokenizer import Fingerprint, Tokenizer, load_tokenizer
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The training stream and what is known of it."""
+
+    manifest: Manifest
+    dataset: MixtureDataset
+    schedule: Schedule
+    samples: dict[str, int]
+    """Samples by language, of the languages in the mixture."""
+
+
+def build_tokenizer(config: TrainConfig) -> Tokenizer:
+    """The tokenizer, which must have an end-of-text token: it is what separates documents.
+
+    Raises:
+        TokenizerError: absent, broken, or without one.
+    """
+    return load_tokenizer(config.tokenizer.path)
+
+
+def checked_manifest(path: str, config: TrainConfig, tokenizer: Tokenizer) -> Manifest:
+    """The manifest of a data folder, verified to be whole and made for this run's tokenizer and length.
+
+    Raises:
+        DataError, TokenizerError: with the sentence.
+    """
+    manifest = load_manifest(path)
+    manifest.verify()
+    if manifest.max_seq_len != config.max_seq_len:
+        raise DataError(
+            f"{path} holds samples of {manifest.max_seq_len} tokens, and max_seq_len is {config.max_seq_len};"
+            f" set max_seq_len to {manifest.max_seq_len} or prepare the data again"
+        )
+    made_with = Fingerprint.from_dict(manifest.tokenizer)
+    if not tokenizer.fingerprint().matches(made_with):
+        raise TokenizerError(
+            f"{config.tokenizer.path} is not the tokenizer that {path} was made with"
+            f" ({tokenizer.fingerprint().difference(made_with)}); name the right one in tokenizer.path"
+        )
+    return manifest
+
+
+def build_training_data(config: TrainConfig, tokenizer: Tokenizer) -> TrainingData:
+    """Open the shards and lay the mixture over them."""
+    section = config.train_data
+    manifest = checked_manifest(section.path, config, tokenizer)
+    counts = manifest.samples(section.split)
+    shares = resolve_shares(section.mixture, counts, section.path)
+    schedule = build_schedule(shares, config.global_train_batch_size, config.seed)
+    readers = {language: ShardReader(section.path, section.split, language) for language in schedule.languages}
+    identity = StreamIdentity(
+        seed=config.seed,
+        global_train_batch_size=config.global_train_batch_size,
+        max_seq_len=config.max_seq_len,
+        manifest_hash=manifest.hash,
+        split=section.split,
+        mixture=shares,
+    )
+    dataset = MixtureDataset(readers, schedule, identity)
+    return TrainingData(manifest, dataset, schedule, {language: counts[language] for language in schedule.languages})
+
+
+def build_train_loader(
+    config: TrainConfig, data: TrainingData, tokenizer: Tokenizer, rank: int, world_size: int
+) -> DataLoader:
+    """The rank's loader.
+
+    Raises:
+        ConfigError: the global batch does not divide over the ranks.
+    """
+    if config.global_train_batch_size % world_size:
+        raise ConfigError(
+            f"global_train_batch_size {config.global_train_batch_size} does not divide over {world_size} ranks;"
+            f" use a multiple of {world_size}"
+        )
+    return train_loader(data.dataset, tokenizer.eos_id, rank, world_size, config.train_data.num_workers)
+
+
+def build_eval_loaders(
+    config: TrainConfig, tokenizer: Tokenizer, rank: int, world_size: int
+) -> dict[str, DataLoader]:
+    """A loader for each held-out set and language, labelled `language`, or `set/language` where there are several."""
+    loaders: dict[str, DataLoader] = {}
+    for name, section in config.eval_data.items():
+        counts = checked_manifest(section.path, config, tokenizer).samples(section.split)
+        wanted = section.languages or [language for language, count in counts.items() if count > 0]
+        absent = [language for language in wanted if counts.get(language, 0) == 0]
+        if absent or not wanted:
+            raise DataError(
+                f"eval_data.{name}: {section.path} has no {section.split} samples"
+                + (f" of {', '.join(absent)}" if absent else "")
+                + "; hold out more in data_prep (split.validation) or name other languages"
+            )
+        for language in sorted(wanted):
+            label = language if len(config.eval_data) == 1 else f"{name}/{language}"
+            dataset = HeldOutDataset(
+                ShardReader(section.path, section.split, language), section.max_samples_per_language
+            )
+            loaders[label] = eval_loader(dataset, config.device_eval_batch_size, tokenizer.eos_id, rank, world_size)
+    return loaders
+
+
+def build_model(config: TrainConfig, tokenizer: Tokenizer) -> PreTrainedModel:
+    """The model with its first weights: fresh ones from the seed, a pretrained model's, or those of load_path."""
+    torch.manual_seed(config.seed)
+    section = config.model
+    if isinstance(section, ReplitCodeSection):
+        model = ReplitCodeForCausalLM(replit_code_config(section, config.max_seq_len, tokenizer))
+    else:
+        model = _transformers_model(section)
+        if model.config.vocab_size < tokenizer.vocab_size:
+            raise ConfigError(
+                f"{section.pretrained_model_name_or_path} has {model.config.vocab_size} embeddings, and the tokenizer"
+                f" {config.tokenizer.path} has {tokenizer.vocab_size} tokens; use the model's own tokenizer"
+            )
+    if config.load_path is not None:
+        take_weights(model, config.load_path)
+    if config.activation_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    return model.float()
+
+
+def replit_code_config(section: ReplitCodeSection, max_seq_len: int, tokenizer: Tokenizer) -> ReplitCodeConfig:
+    """The section's architecture with the tokenizer's vocabulary and special tokens.
+
+    Raises:
+        ConfigError: `model.vocab_size` is smaller than the tokenizer's.
+    """
+    vocab_size = section.vocab_size or tokenizer.vocab_size
+    if vocab_size < tokenizer.vocab_size:
+        raise ConfigError(
+            f"model.vocab_size {vocab_size} is less than the tokenizer's {tokenizer.vocab_size};"
+            " leave it out to take the tokenizer's"
+        )
+    fields = section.model_dump(exclude={"name", "vocab_size"})
+    return ReplitCodeConfig(
+        **fields,
+        vocab_size=vocab_size,
+        max_seq_len=max_seq_len,
+        eos_token_id=tokenizer.eos_id,
+        pad_token_id=tokenizer.pad_id,
+    )
+
+
+def take_weights(model: PreTrainedModel, path: str) -> None:
+    """Give a model the weights of a checkpoint of the same architecture, ours or a transformers folder.
+
+    Raises:
+        CheckpointError: absent, or tensors are missing, left over or of other shapes.
+    """
+    source, _ = load(path, dtype=torch.float32, device="cpu")
+    theirs = {name: tuple(tensor.shape) for name, tensor in source.state_dict().items()}
+    ours = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    if theirs != ours:
+        name = min(name for name in {*theirs, *ours} if theirs.get(name) != ours.get(name))
+        raise CheckpointError(
+            f"load_path {path} is of another architecture: {name} is {theirs.get(name, 'absent')} there and"
+            f" {ours.get(name, 'absent')} in this run's model; make the model section agree with the checkpoint"
+        )
+    model.load_state_dict(source.state_dict())
+
+
+def _transformers_model(section: HfCausalLMSection) -> PreTrainedModel:
+    name = section.pretrained_model_name_or_path
+    try:
+        if section.pretrained:
+            return AutoModelForCausalLM.from_pretrained(
+                name, attn_implementation=section.attn_impl, trust_remote_code=False
+            )
+        architecture = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        return AutoModelForCausalLM.from_config(architecture, attn_implementation=section.attn_impl)
+    except (OSError, ValueError) as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise ConfigError(f"model.pretrained_model_name_or_path {name} cannot be loaded: {first_line}") from error
+
+
+def in_batches(duration: str, config: TrainConfig, samples_per_epoch: int) -> int:
+    """A duration such as `5e9tok` in optimizer steps, rounded up."""
+    value, unit = parse_duration(duration)
+    samples = {
+        "ba": value * config.global_train_batch_size,
+        "sp": value,
+        "tok": value / config.max_seq_len,
+        "ep": value * samples_per_epoch,
+    }[unit]
+    return math.ceil(samples / config.global_train_batch_size)

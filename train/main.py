@@ -1,0 +1,31 @@
+"""Train a model as a YAML says: `composer train/main.py yamls/x.yaml [key=value …]` (train/README.md)."""
+
+import sys
+
+from codelm.config.cli import parse_command_line
+from codelm.config.train import TrainConfig
+from codelm.console import is_rank_zero, setup_logging
+from codelm.errors import exit_on_error
+
+
+@exit_on_error
+def main() -> None:
+    command = parse_command_line("train", description="Pre-train, continue or fine-tune a code model with Composer.")
+    assert isinstance(command.config, TrainConfig)
+    setup_logging()
+
+    # torch and Composer take seconds to import: only once the configuration is known to be good.
+    from codelm.train.run import dry_run, train
+
+    if command.dry_run:
+        for line in dry_run(command.config):
+            if is_rank_zero():
+                print(line)
+        return
+    checkpoint = train(command.config)
+    if is_rank_zero():
+        print(f"trained: {checkpoint}", file=sys.stdout, flush=True)
+
+
+if __name__ == "__main__":
+    main()
