@@ -1,0 +1,63 @@
+"""What is judged and what comes of it."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+KINDS = ("passed", "failed", "crashed", "cpu", "wall", "memory", "output", "never-finished", "unjudged")
+"""passed: every test held. failed: a test did not hold, the program raised, or answered with more than a literal.
+crashed: killed by a signal of its own making. cpu, wall, memory, output: a limit was hit (output: what it printed or
+wrote to files). never-finished: it ended before it had answered. unjudged: the judge itself broke, twice."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One program and its tests.
+
+    Attributes:
+        id: any name; verdicts come in the order of the jobs, this is for the reader.
+        program: the untrusted program.
+        entry_point: the function that the tests call.
+        prelude: trusted source that the tests may use (the benchmark's prompt: imports and helper functions).
+        test: trusted source that defines `check(candidate)`.
+    """
+
+    id: str
+    program: str
+    entry_point: str
+    prelude: str
+    test: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """For the wire."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a program deserves.
+
+    Attributes:
+        kind: one of `KINDS`.
+        detail: one line for the reader; it may quote the program, so it is no evidence of anything.
+        seconds: wall time from the program's start.
+        cpu_seconds: of the program's main process.
+        sandbox: the level that isolated it.
+        judge: `literal`: tests and program never met in one process.
+    """
+
+    id: str
+    kind: str
+    detail: str
+    seconds: float
+    cpu_seconds: float
+    sandbox: str
+    judge: str = "literal"
+
+    @property
+    def passed(self) -> bool:
+        """Whether it counts as a solution."""
+        return self.kind == "passed"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As a line of results.jsonl, without the id."""
+        return {key: value for key, value in asdict(self).items() if key != "id"}

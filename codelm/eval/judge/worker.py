@@ -1,0 +1,256 @@
+"""One worker of the judge: a small Python process that takes jobs on stdin, one a line, and answers with verdicts.
+
+    caller ──► worker (holds the tests) ──fork──► examiner: runs the tests
+                  └─ zygote (holds nothing) ──fork──► the program, confined       literals go to and fro between these two
+
+The first line is the settings, answered by what isolation holds here; the zygote exists before the first job arrives.
+Run as a script with nothing but the standard library; it ends, and everything below it, when stdin closes.
+"""
+
+import contextlib
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+if __name__ == "__main__":
+    _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+    sys.path.insert(0, _ROOT)
+
+from codelm.eval.judge import examiner
+from codelm.eval.judge.zygote import Zygote
+from codelm.eval.sandbox import interpreter
+from codelm.eval.sandbox.confine import Isolation, Limits, make_ruleset, probe
+from codelm.eval.sandbox.users import lease_users
+
+try:
+    import resource
+except ImportError:  # not a POSIX system
+    resource = None
+
+_PRELOADED = (
+    "abc ast asyncio bisect calendar cmath collections contextlib copy csv dataclasses datetime decimal enum fractions"
+    " functools hashlib heapq inspect io itertools json math numbers operator os queue random re secrets statistics"
+    " string struct sys textwrap threading time traceback types typing unicodedata uuid zlib"
+).split()
+_DISK_LOOK_SECONDS = 0.05
+_MOST_FILES = 10_000
+
+
+class Worker:
+    """Judges one job after another."""
+
+    def __init__(self, limits: Limits):
+        self.limits = limits
+        self.users = lease_users()
+        self.isolation = probe(fresh_user=self.users is not None)
+        self.home = os.path.realpath(tempfile.mkdtemp(prefix="codelm-judge-"))
+        os.chmod(self.home, 0o711)
+        self.folder = os.path.join(self.home, "job")
+        os.mkdir(self.folder, 0o700)
+        os.environ.update(HOME=self.folder, TMPDIR=self.folder)
+        tempfile.tempdir = None
+        ruleset = make_ruleset(self.isolation, interpreter.readable_paths(), interpreter.DEVICES, self.folder)
+        self.zygote = Zygote(limits, self.isolation, ruleset, self.folder)
+
+    def close(self) -> None:
+        """End the zygote and remove the folders."""
+        self.zygote.connection.close()
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.zygote.pid, 0)
+        _empty(self.folder)
+        shutil.rmtree(self.home, ignore_errors=True)
+
+    def judge(self, job: dict[str, Any]) -> dict[str, Any]:
+        """Judge one job; everything it started is gone afterwards.
+
+        Raises:
+            ChildProcessError: when the program could not be confined or did not die.
+        """
+        user = self.users.fresh() if self.users else None
+        if user is not None:
+            os.chown(self.folder, user, user)
+        started = time.monotonic()
+        ours, theirs = socket.socketpair()
+        output, printed = os.pipe()
+        self.zygote.start(user, theirs, printed)
+        theirs.close()
+        os.close(printed)
+        examination, result = _fork_examiner(ours, job, self.limits)
+        ours.close()
+        try:
+            stopped = self.watch(started + self.limits.wall_seconds, output, result)
+            outcome = _read_outcome(result) if stopped is None else {"outcome": stopped, "detail": ""}
+        finally:
+            end = self.zygote.end()
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(examination, signal.SIGKILL)
+            _, examiner_status = os.waitpid(examination, 0)
+            os.close(output)
+            os.close(result)
+        if not end["clean"]:
+            raise ChildProcessError("processes of the program survived")
+        if outcome.get("outcome") == "unconfined":
+            raise ChildProcessError(f"the program could not be confined (status {end['status']})")
+        _empty(self.folder)
+        kind, detail = _classify(outcome, end, examiner_status, self.limits)
+        return {
+            "kind": kind,
+            "detail": detail,
+            "seconds": round(time.monotonic() - started, 4),
+            "cpu_seconds": round(end["cpu_seconds"], 4),
+            "sandbox": self.isolation.level,
+        }
+
+    def watch(self, deadline: float, output: int, result: int) -> str | None:
+        """Wait for the examiner's result, draining what the program prints.
+
+        Returns:
+            None once there is a result, or the limit that was hit first: `wall` or `output`.
+        """
+        poll = select.poll()
+        poll.register(result, select.POLLIN)
+        poll.register(output, select.POLLIN)
+        printed = 0
+        while True:
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                return "wall"
+            ready = dict(poll.poll(1000 * min(remaining, _DISK_LOOK_SECONDS)))
+            if output in ready:
+                chunk = os.read(output, 1 << 16)
+                printed += len(chunk)
+                if not chunk:
+                    poll.unregister(output)
+                elif printed > self.limits.output_bytes:
+                    return "output"
+            elif result in ready:
+                return None
+            if not ready and _bytes_below(self.folder, self.limits.disk_bytes) > self.limits.disk_bytes:
+                return "output"
+
+
+def _fork_examiner(connection: socket.socket, job: dict[str, Any], limits: Limits) -> tuple[int, int]:
+    result, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            if resource is not None:
+                seconds = int(limits.cpu_seconds) + 1
+                resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+                resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+                if sys.platform == "linux":
+                    resource.setrlimit(resource.RLIMIT_AS, (limits.memory_bytes, limits.memory_bytes))
+            null = os.open(os.devnull, os.O_RDWR)
+            for standard in (0, 1, 2):
+                os.dup2(null, standard)
+            os.write(write, json.dumps(examiner.examine(connection, job)).encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    return pid, result
+
+
+def _read_outcome(result: int) -> dict[str, str]:
+    try:
+        return json.loads(os.read(result, 1 << 16))
+    except ValueError:
+        return {"outcome": "no examiner", "detail": ""}
+
+
+def _classify(outcome: dict[str, str], end: dict[str, Any], examiner_status: int, limits: Limits) -> tuple[str, str]:
+    what, detail = outcome["outcome"], outcome["detail"]
+    died_of = os.WTERMSIG(end["status"]) if end["alone"] and os.WIFSIGNALED(end["status"]) else 0
+    spent = end["cpu_seconds"] >= limits.cpu_seconds
+    if what == "passed":
+        return "passed", detail
+    if what == "wall":
+        return (
+            ("cpu", f"more than {limits.cpu_seconds} s of CPU time")
+            if spent
+            else ("wall", f"more than {limits.wall_seconds} s")
+        )
+    if what == "output":
+        return "output", f"more than {limits.output_bytes} bytes printed or {limits.disk_bytes} bytes of files"
+    if what == "no examiner":
+        if os.WIFSIGNALED(examiner_status) and os.WTERMSIG(examiner_status) in (signal.SIGXCPU, signal.SIGKILL):
+            return "cpu", "the tests ran out of CPU time on its answers"
+        return "memory", "the tests ran out of memory on its answers"
+    if what == "memory":
+        return "memory", detail
+    if what == "exit":
+        return "never-finished", detail
+    if what == "gone":
+        if died_of == signal.SIGXCPU or (died_of == signal.SIGKILL and spent):
+            return "cpu", f"more than {limits.cpu_seconds} s of CPU time"
+        if died_of and end["max_rss"] > 0.8 * limits.memory_bytes:
+            return "memory", f"killed by signal {died_of} with {end['max_rss'] >> 20} MiB in memory"
+        if died_of:
+            return "crashed", f"killed by signal {died_of} ({signal.strsignal(died_of)})"
+        status = os.waitstatus_to_exitcode(end["status"]) if end["alone"] else "none"
+        return "never-finished", f"{detail} (exit status {status})"
+    return "failed", detail
+
+
+def _bytes_below(folder: str, enough: int) -> int:
+    total, files, open_folders = 0, 0, [folder]
+    while open_folders and total <= enough:
+        try:
+            entries = list(os.scandir(open_folders.pop()))
+        except OSError:
+            continue
+        for entry in entries:
+            with contextlib.suppress(OSError):
+                status = entry.stat(follow_symlinks=False)
+                total += status.st_blocks * 512
+                files += 1
+                if stat.S_ISDIR(status.st_mode):
+                    open_folders.append(entry.path)
+        if files > _MOST_FILES:
+            return enough + 1
+    return total
+
+
+def _empty(folder: str) -> None:
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        names = []
+    if names:
+        # `rm` copes with a tree of any depth, and follows no links.
+        environment = {"PATH": os.defpath}
+        subprocess.run(["chmod", "-R", "u+rwX", folder], env=environment, stderr=subprocess.DEVNULL, check=False)
+        subprocess.run(["rm", "-rf", "--", folder], env=environment, stderr=subprocess.DEVNULL, check=True)
+    os.makedirs(folder, 0o700, exist_ok=True)
+
+
+def main() -> None:
+    """Answer lines on stdin until it ends."""
+    interpreter.import_standard_library_only()
+    for name in _PRELOADED:
+        __import__(name)
+    settings = json.loads(sys.stdin.readline())
+    worker = Worker(Limits(**settings["limits"]))
+    try:
+        _reply({"isolation": worker.isolation.to_dict()})
+        for line in sys.stdin:
+            _reply(worker.judge(json.loads(line)))
+    finally:
+        worker.close()
+
+
+def _reply(message: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(message) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,198 @@
+"""Forks the processes that untrusted programs run in, and buries them.
+
+It is forked from the judge's worker before that has seen a single test, so its memory, which every program inherits
+a copy of, holds none. Orders come over a socket, one program at a time: `start` (with the ends of the program's
+sockets), then `end`; it says `died` when a program ends of itself.
+"""
+
+import array
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from typing import Any
+
+from codelm.eval.judge import candidate
+from codelm.eval.sandbox import kernel
+from codelm.eval.sandbox.confine import Isolation, Limits, confine
+
+_BURIAL_SECONDS = 5.0
+REFUSED = 97
+"""The exit status of a process that could not be confined; the program was then never read."""
+
+
+class Zygote:
+    """The worker's handle on the zygote's process."""
+
+    def __init__(self, limits: Limits, isolation: Isolation, ruleset: int | None, folder: str):
+        self.connection, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.pid = os.fork()
+        if self.pid == 0:
+            try:
+                self.connection.close()
+                _run(theirs, limits, isolation, ruleset, folder)
+            finally:
+                os._exit(1)
+        theirs.close()
+
+    def start(self, user: int | None, connection: socket.socket, output: int) -> None:
+        """Start a program's process; it reads the program from `connection` once it is confined."""
+        handles = array.array("i", [connection.fileno(), output])
+        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, handles)]
+        self.connection.sendmsg([json.dumps({"start": user}).encode()], ancillary)
+
+    def end(self) -> dict[str, Any]:
+        """Kill what is left of the program.
+
+        Returns:
+            status (as of `waitpid`), alone (whether it died before we killed it), cpu_seconds, max_rss (bytes), survivors
+            (processes it had left behind, now dead) and clean (whether all of them are).
+        """
+        self.connection.send(json.dumps({"end": True}).encode())
+        while True:
+            message = json.loads(self.connection.recv(65536) or b'{"gone": true}')
+            if "status" in message:
+                return message
+            if "gone" in message:
+                raise ChildProcessError("the zygote is gone")
+
+
+def _run(control: socket.socket, limits: Limits, isolation: Isolation, ruleset: int | None, folder: str) -> None:
+    null = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(null, standard)
+    if sys.platform == "linux":
+        kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+        kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
+    woken, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    child, user, announced = None, None, False
+    while True:
+        ready, _, _ = select.select([control, woken], [], [])
+        if woken in ready:
+            os.read(woken, 4096)
+            if child is not None and not announced and _is_dead(child):
+                announced = True
+                control.send(b'{"died": true}')
+        if control not in ready:
+            continue
+        data, ancillary, _, _ = control.recvmsg(4096, socket.CMSG_SPACE(8))
+        if not data:
+            os._exit(0)
+        order = json.loads(data)
+        if "start" in order:
+            handles = array.array("i")
+            handles.frombytes(ancillary[0][2][:8])
+            user, announced = order["start"], False
+            child = os.fork()
+            if child == 0:
+                _become(handles, limits, isolation, ruleset, folder, user)
+            for handle in handles:
+                os.close(handle)
+        elif child is not None:
+            control.send(json.dumps(_bury(child, user)).encode())
+            child = None
+
+
+def _become(
+    handles: "array.array[int]",
+    limits: Limits,
+    isolation: Isolation,
+    ruleset: int | None,
+    folder: str,
+    user: int | None,
+) -> None:
+    try:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.setsid()
+        os.dup2(handles[1], 1)
+        os.dup2(handles[1], 2)
+        connection = socket.socket(fileno=os.dup2(handles[0], 240, inheritable=False))
+        os.chdir(folder)
+        confine(limits, isolation, ruleset, user)
+        os.closerange(3, 230)
+        os.closerange(231, 240)
+    except BaseException:
+        os._exit(REFUSED)
+    try:
+        candidate.serve(connection)
+    finally:
+        os._exit(1)
+
+
+def _is_dead(child: int) -> bool:
+    return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def _bury(child: int, user: int | None) -> dict[str, Any]:
+    alone = _is_dead(child)
+    if not alone:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)
+        os.kill(child, signal.SIGKILL)
+    _, status, usage = os.wait4(child, 0)
+    survivors, clean = _bury_descendants(user)
+    return {
+        "status": status,
+        "alone": alone,
+        "cpu_seconds": usage.ru_utime + usage.ru_stime,
+        "max_rss": usage.ru_maxrss * (1024 if sys.platform == "linux" else 1),
+        "survivors": survivors,
+        "clean": clean,
+    }
+
+
+def _bury_descendants(user: int | None) -> tuple[int, bool]:
+    """Orphans of the program are now ours (we are their subreaper): kill until none is left."""
+    survivors = 0
+    deadline = time.monotonic() + _BURIAL_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            pid, _ = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return survivors, True
+        if pid:
+            survivors += 1
+            continue
+        if user is not None:
+            _kill_user(user)
+        for orphan in _descendants(os.getpid()):
+            with contextlib.suppress(OSError):
+                os.kill(orphan, signal.SIGKILL)
+        time.sleep(0.001)
+    return survivors, False
+
+
+def _kill_user(user: int) -> None:
+    killer = os.fork()
+    if killer == 0:
+        try:
+            os.setresuid(user, user, user)
+            os.kill(-1, signal.SIGKILL)
+        finally:
+            os._exit(0)
+    os.waitpid(killer, 0)
+
+
+def _descendants(pid: int) -> list[int]:
+    found = []
+    try:
+        tasks = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return found
+    for task in tasks:
+        try:
+            with open(f"/proc/{pid}/task/{task}/children") as children:
+                own = [int(child) for child in children.read().split()]
+        except OSError:
+            continue
+        for child in own:
+            found += [child, *_descendants(child)]
+    return found
