@@ -3,7 +3,8 @@
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic_core import PydanticCustomError
 
 from codelm.languages import LANGUAGES, PRESETS
 
@@ -57,31 +58,46 @@ def _positive_duration(text: str) -> str:
     return text
 
 
-Duration = Annotated[str, BeforeValidator(_needs_unit), AfterValidator(_normal_duration)]
+_DURATION_SCHEMA = {
+    "pattern": rf"^{_DURATION.pattern.replace('?P<value>', '').replace('?P<unit>[a-z]+', '|'.join(UNITS))}$"
+}
+Duration = Annotated[
+    str,
+    BeforeValidator(_needs_unit),
+    AfterValidator(_normal_duration),
+    Field(json_schema_extra=_DURATION_SCHEMA),
+]
 """A span of training such as `100ba`, `2ep`, `5e9tok`."""
 
 PositiveDuration = Annotated[Duration, AfterValidator(_positive_duration)]
 
 
-def _known_languages(shares: dict[str, float]) -> dict[str, float]:
-    for name in shares:
-        known_language(name)
+def known_language(name: str) -> str:
+    """Return the name, or raise pydantic's error of type `language`, which the loader turns into a sentence."""
+    if name not in LANGUAGES:
+        raise PydanticCustomError("language", "`{name}` is none of the 20 languages", {"name": name})
+    return name
+
+
+def _some_share(shares: dict[str, float]) -> dict[str, float]:
     if not sum(shares.values()) > 0:
         raise ValueError("a mixture needs at least one language with a share above 0")
     return shares
 
 
-def known_language(name: str) -> str:
-    """Return the name, or raise a ValueError that lists the languages."""
-    if name not in LANGUAGES:
-        raise ValueError(f"`{name}` is none of the languages {', '.join(LANGUAGES)}")
-    return name
-
-
-LanguageName = Annotated[str, AfterValidator(known_language)]
-Shares = Annotated[dict[str, Annotated[float, Field(ge=0)]], AfterValidator(_known_languages)]
+LanguageName = Annotated[str, AfterValidator(known_language), Field(json_schema_extra={"enum": list(LANGUAGES)})]
+Shares = Annotated[dict[LanguageName, Annotated[float, Field(ge=0)]], AfterValidator(_some_share)]
 Preset = Literal["corpus", "natural", "replit-order"]
-Mixture = Preset | Shares
+
+
+def _mixture_form(value: object) -> str:
+    return "shares" if isinstance(value, dict) else "preset"
+
+
+Mixture = Annotated[
+    Annotated[Preset, Tag("preset")] | Annotated[Shares, Tag("shares")],
+    Discriminator(_mixture_form),
+]
 """Shares by language (any positive scale), or a preset; `corpus` takes each language as often as it occurs."""
 
 assert set(PRESETS) < set(Preset.__args__)

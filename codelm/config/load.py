@@ -1,0 +1,78 @@
+"""A YAML file and `key=value` arguments → a validated configuration, or all of its problems at once.
+
+The way of a value: `source` reads files into trees that remember places, `inherit` and `overrides` lay them over
+each other, `interpolate` has OmegaConf resolve `${…}`, pydantic validates, `messages` turns faults into sentences.
+"""
+
+from typing import Literal, overload
+
+from pydantic import ValidationError
+
+from codelm.config import interpolate, overrides
+from codelm.config.data import DataConfig
+from codelm.config.eval import EvalConfig
+from codelm.config.fields import Section
+from codelm.config.inherit import load_chain
+from codelm.config.messages import problems_of
+from codelm.config.shape import shape
+from codelm.config.source import Problem
+from codelm.config.train import TrainConfig
+from codelm.errors import ConfigError
+
+Kind = Literal["train", "data", "eval"]
+SCHEMAS: dict[str, type[Section]] = {"train": TrainConfig, "data": DataConfig, "eval": EvalConfig}
+MAX_SHOWN = 100
+
+
+@overload
+def load_config(kind: Literal["train"], path: str, arguments: list[str] = ...) -> TrainConfig: ...
+@overload
+def load_config(kind: Literal["data"], path: str, arguments: list[str] = ...) -> DataConfig: ...
+@overload
+def load_config(kind: Literal["eval"], path: str, arguments: list[str] = ...) -> EvalConfig: ...
+
+
+def load_config(kind: Kind, path: str, arguments: list[str] | None = None) -> Section:
+    """The configuration in the YAML file `path`, with `key=value` arguments laid over it.
+
+    Raises:
+        ConfigError: one line for each problem, in the order of the files and lines they stand at.
+    """
+    schema = SCHEMAS[kind]
+    problems: list[Problem] = []
+    tree = load_chain(path, schema, problems)
+    tree = overrides.apply(tree, arguments or [], schema, problems)
+    values, broken = interpolate.resolve(tree, problems)
+    values = _without_empty_sections(values, schema)
+    config = None
+    try:
+        config = schema.model_validate(values)
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+        problems += problems_of(details, kind, schema, tree, values, broken)
+    if problems or config is None:
+        raise ConfigError(_report(problems))
+    return config
+
+
+def _report(problems: list[Problem]) -> str:
+    lines = list(dict.fromkeys(str(problem) for problem in sorted(problems, key=lambda problem: problem.place.rank)))
+    if len(lines) > MAX_SHOWN:
+        lines[MAX_SHOWN:] = [f"… and {len(lines) - MAX_SHOWN} more"]
+    return "\n".join(lines)
+
+
+def _without_empty_sections(values: dict, schema: type[Section]) -> dict:
+    """Sections left empty (`callbacks:` with everything below it commented out) take their defaults."""
+    kept = {}
+    for key, value in values.items():
+        field = schema.model_fields.get(key)
+        inner = shape(field.annotation) if field is not None else None
+        if inner is not None and field is not None:
+            empty = value is None and not inner.nullable and not field.is_required()
+            if empty and (inner.models or inner.entry is not None and not inner.choices):
+                continue
+            if isinstance(value, dict) and len(inner.models) == 1:
+                value = _without_empty_sections(value, inner.models[0])
+        kept[key] = value
+    return kept

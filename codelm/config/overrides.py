@@ -1,0 +1,89 @@
+"""`key=value` arguments of the command line, laid over the YAML's tree."""
+
+from codelm.config.fields import Section
+from codelm.config.inherit import merge
+from codelm.config.shape import discriminated, field_at
+from codelm.config.source import COMMAND_LINE, KeyPath, Node, Place, Problem, dotted, parse_value, plain
+
+
+def apply(root: Node, arguments: list[str], schema: type[Section], problems: list[Problem]) -> Node:
+    """The tree with every argument applied in order (a section's `name` first, since it may replace the section)."""
+    parsed = []
+    for index, argument in enumerate(arguments):
+        place = Place(f"command line `{argument}`", (COMMAND_LINE, index, 0))
+        found = _parse(argument, place, problems)
+        if found is not None:
+            parsed.append((*found, place))
+    parsed.sort(key=lambda entry: not (entry[0][-1] == "name" and discriminated(schema, entry[0][:-1])))
+    for path, node, place in parsed:
+        fault = _fault(root, path, node, schema)
+        if fault is not None:
+            problems.append(Problem(place, dotted(path), fault))
+            continue
+        over = node
+        for part in reversed(path):
+            over = Node({part: over}, place)
+        root = _lay(root, over, path, schema)
+    return root
+
+
+def _lay(root: Node, over: Node, path: KeyPath, schema: type[Section]) -> Node:
+    if "mixture" not in path[:-1]:
+        return merge(root, over, schema)
+    depth = path.index("mixture") + 1
+    return _set(root, path, depth, over)
+
+
+def _set(base: Node, path: KeyPath, depth: int, over: Node) -> Node:
+    entries = dict(base.entries or {})
+    part = path[0]
+    inner = (over.entries or {})[part]
+    entries[part] = inner if len(path) == 1 else _set(entries[part], path[1:], depth, inner)
+    return Node(entries, base.place)
+
+
+def _parse(argument: str, place: Place, problems: list[Problem]) -> tuple[KeyPath, Node] | None:
+    key, equals, text = argument.partition("=")
+    fault = None
+    if not equals:
+        if key.endswith((".yaml", ".yml")):
+            fault = "one YAML file is enough; to build on another, write `extends: other.yaml` in it"
+        else:
+            fault = "is not `key=value`, such as optimizer.lr=1e-4 (no spaces around the =)"
+    elif key.startswith("+"):
+        fault = f"no plus sign is needed; write {key.lstrip('+')}={text}"
+    elif key.startswith("~"):
+        fault = f"a key cannot be deleted; write {key[1:]}=null where null is allowed"
+    elif not key.strip():
+        fault = "has no key before the =; write key=value, without spaces around the ="
+    elif not text.strip():
+        fault = f"has no value; write {key}=null for none, and no space after the ="
+    elif "[" in key or any(part.isdigit() for part in key.split(".")):
+        fault = "a list is given whole, such as optimizer.betas=[0.9,0.95]"
+    elif any(not part.strip() for part in key.split(".")):
+        fault = f"`{key}` has an empty part; write the keys with single dots between them"
+    elif key == "extends" or key.startswith("extends."):
+        fault = "`extends` is read from YAML files only"
+    if fault is not None:
+        problems.append(Problem(place, "", fault))
+        return None
+    path = tuple(part.strip() for part in key.split("."))
+    node = parse_value(text, place, dotted(path), problems)
+    return None if node is None else (path, node)
+
+
+def _fault(root: Node, path: KeyPath, node: Node, schema: type[Section]) -> str | None:
+    values = plain(root)
+    current: Node | None = root
+    for depth, part in enumerate(path[:-1], start=1):
+        current = current.entries.get(str(part)) if current is not None and current.entries is not None else None
+        above = path[:depth]
+        if part == "mixture" and (current is None or current.entries is None):
+            value = plain(node) if node.entries is None else "…"
+            given = f"is `{current.value}`" if current is not None else "is not given"
+            return f"{dotted(above)} {given}, so it has no entry to change; give it whole: {dotted(above)}={{{path[-1]}: {value}}}"
+        field = field_at(schema, above, values)
+        scalar = current is not None and not isinstance(current.value, dict) and current.value is not None
+        if scalar and field is not None:
+            return f"{dotted(above)} is not a section, so it has no key `{path[depth]}`"
+    return None
