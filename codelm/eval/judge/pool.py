@@ -1,4 +1,4 @@
-"""The caller's side of the judge: starts workers, hands out jobs, collects verdicts in order, survives a broken worker."""
+"""The caller's side of the judge: starts workers, hands out jobs, collects verdicts, replaces a broken worker."""
 
 import contextlib
 import json
@@ -36,7 +36,7 @@ class _Task:
 
 class _WorkerProcess:
     def __init__(self, limits: Limits):
-        self.errors: IO[bytes] = tempfile.TemporaryFile()
+        self.errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
         self.process = subprocess.Popen(
             # -S and a clean environment: only the standard library, nothing of ours to read, the same hashes each time.
             [sys.executable, "-S", "-s", "-P", "-X", "utf8", str(_WORKER)],

@@ -1,13 +1,14 @@
 """One worker of the judge: a small Python process that takes jobs on stdin, one a line, and answers with verdicts.
 
     caller ──► worker (holds the tests) ──fork──► examiner: runs the tests
-                  └─ zygote (holds nothing) ──fork──► the program, confined       literals go to and fro between these two
+                  └─ zygote (holds nothing) ──fork──► the program, confined; only literals between it and the examiner
 
 The first line is the settings, answered by what isolation holds here; the zygote exists before the first job arrives.
 Run as a script with nothing but the standard library; it ends, and everything below it, when stdin closes.
 """
 
 import contextlib
+import importlib
 import json
 import os
 import select
@@ -27,8 +28,8 @@ if __name__ == "__main__":
 
 from codelm.eval.judge import examiner
 from codelm.eval.judge.zygote import Zygote
-from codelm.eval.sandbox import interpreter
-from codelm.eval.sandbox.confine import Isolation, Limits, make_ruleset, probe
+from codelm.eval.sandbox import interpreter, kernel
+from codelm.eval.sandbox.confine import Limits, make_ruleset, probe
 from codelm.eval.sandbox.users import lease_users
 
 try:
@@ -37,10 +38,50 @@ except ImportError:  # not a POSIX system
     resource = None
 
 _PRELOADED = (
-    "abc ast asyncio bisect calendar cmath collections contextlib copy csv dataclasses datetime decimal enum fractions"
-    " functools hashlib heapq inspect io itertools json math numbers operator os queue random re secrets statistics"
-    " string struct sys textwrap threading time traceback types typing unicodedata uuid zlib"
-).split()
+    "abc",
+    "ast",
+    "asyncio",
+    "bisect",
+    "calendar",
+    "cmath",
+    "collections",
+    "contextlib",
+    "copy",
+    "csv",
+    "dataclasses",
+    "datetime",
+    "decimal",
+    "enum",
+    "fractions",
+    "functools",
+    "hashlib",
+    "heapq",
+    "inspect",
+    "io",
+    "itertools",
+    "json",
+    "math",
+    "numbers",
+    "operator",
+    "os",
+    "queue",
+    "random",
+    "re",
+    "secrets",
+    "statistics",
+    "string",
+    "struct",
+    "sys",
+    "textwrap",
+    "threading",
+    "time",
+    "traceback",
+    "types",
+    "typing",
+    "unicodedata",
+    "uuid",
+    "zlib",
+)
 _DISK_LOOK_SECONDS = 0.05
 _MOST_FILES = 10_000
 
@@ -48,17 +89,20 @@ _MOST_FILES = 10_000
 class Worker:
     """Judges one job after another."""
 
-    def __init__(self, limits: Limits):
+    def __init__(self, limits: Limits, library: tuple[str, str]):
         self.limits = limits
         self.users = lease_users()
         self.isolation = probe(fresh_user=self.users is not None)
+        if sys.platform == "linux" and self.users is None:
+            # Programs run as our own user: keep them from the memory that holds the tests, whatever else holds.
+            kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
         self.home = os.path.realpath(tempfile.mkdtemp(prefix="codelm-judge-"))
         os.chmod(self.home, 0o711)
         self.folder = os.path.join(self.home, "job")
         os.mkdir(self.folder, 0o700)
         os.environ.update(HOME=self.folder, TMPDIR=self.folder)
         tempfile.tempdir = None
-        ruleset = make_ruleset(self.isolation, interpreter.readable_paths(), interpreter.DEVICES, self.folder)
+        ruleset = make_ruleset(self.isolation, interpreter.readable_paths(*library), interpreter.DEVICES, self.folder)
         self.zygote = Zygote(limits, self.isolation, ruleset, self.folder)
 
     def close(self) -> None:
@@ -232,13 +276,19 @@ def _empty(folder: str) -> None:
     os.makedirs(folder, 0o700, exist_ok=True)
 
 
+def prepare_interpreter() -> tuple[str, str]:
+    """Leave only the standard library importable, and import what programs use most; where the library is."""
+    library = interpreter.import_standard_library_only()
+    for name in _PRELOADED:
+        importlib.import_module(name)
+    return library
+
+
 def main() -> None:
     """Answer lines on stdin until it ends."""
-    interpreter.import_standard_library_only()
-    for name in _PRELOADED:
-        __import__(name)
+    library = prepare_interpreter()
     settings = json.loads(sys.stdin.readline())
-    worker = Worker(Limits(**settings["limits"]))
+    worker = Worker(Limits(**settings["limits"]), library)
     try:
         _reply({"isolation": worker.isolation.to_dict()})
         for line in sys.stdin:

@@ -19,8 +19,10 @@ from typing import Any
 from codelm.eval.judge import candidate
 from codelm.eval.sandbox import kernel
 from codelm.eval.sandbox.confine import Isolation, Limits, confine
+from codelm.eval.sandbox.interpreter import LIBRARY_HANDLE
 
 _BURIAL_SECONDS = 5.0
+_CONNECTION_HANDLE = 240
 REFUSED = 97
 """The exit status of a process that could not be confined; the program was then never read."""
 
@@ -49,8 +51,8 @@ class Zygote:
         """Kill what is left of the program.
 
         Returns:
-            status (as of `waitpid`), alone (whether it died before we killed it), cpu_seconds, max_rss (bytes), survivors
-            (processes it had left behind, now dead) and clean (whether all of them are).
+            status (as of `waitpid`), alone (whether it died before we killed it), cpu_seconds, max_rss (bytes),
+            survivors (processes it had left behind, now dead) and clean (whether all of them are).
         """
         self.connection.send(json.dumps({"end": True}).encode())
         while True:
@@ -114,11 +116,11 @@ def _become(
         os.setsid()
         os.dup2(handles[1], 1)
         os.dup2(handles[1], 2)
-        connection = socket.socket(fileno=os.dup2(handles[0], 240, inheritable=False))
+        connection = socket.socket(fileno=os.dup2(handles[0], _CONNECTION_HANDLE, inheritable=False))
         os.chdir(folder)
         confine(limits, isolation, ruleset, user)
-        os.closerange(3, 230)
-        os.closerange(231, 240)
+        os.closerange(3, LIBRARY_HANDLE)
+        os.closerange(LIBRARY_HANDLE + 1, _CONNECTION_HANDLE)
     except BaseException:
         os._exit(REFUSED)
     try:

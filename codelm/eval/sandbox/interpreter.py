@@ -13,6 +13,9 @@ _SITE = ("site-packages", "dist-packages")
 _SYSTEM = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/share/zoneinfo", "/etc/ld.so.cache", "/etc/localtime")
 DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
 
+LIBRARY_HANDLE = 230
+"""The file descriptor of the standard library's folder, where the path to it is closed to other users."""
+
 
 def library_folders() -> list[str]:
     """The folders of the standard library, in the order of `sys.path`; installed packages are not among them."""
@@ -21,12 +24,11 @@ def library_folders() -> list[str]:
     return [stdlib, dynload]
 
 
-def readable_paths() -> list[str]:
+def readable_paths(stdlib: str, dynload: str) -> list[str]:
     """What a confined interpreter may read: the standard library without installed packages, and shared libraries.
 
     Installed packages are left out because a benchmark's package holds its own answers.
     """
-    stdlib, dynload = library_folders()
     inside = [os.path.join(stdlib, name) for name in os.listdir(stdlib) if name not in _SITE]
     system = []
     for path in _SYSTEM:
@@ -51,25 +53,28 @@ def _neighbours(top: str, below: str) -> list[str]:
     return found
 
 
-def import_standard_library_only() -> None:
+def import_standard_library_only() -> tuple[str, str]:
     """Make imports see the standard library alone, by a path that any user can follow.
 
-    To be called early: packages imported before keep looking for their submodules where they were found.
+    To be called early: modules imported before stay where they were found.
+
+    Returns:
+        The paths of the library and of its compiled modules, now all of `sys.path`.
     """
     stdlib, dynload = library_folders()
-    if _anyone_may_enter(stdlib):
+    if os.geteuid() != 0 or _anyone_may_enter(stdlib):
         sys.path[:] = [stdlib, dynload]
-        return
+        return stdlib, dynload
     handle = os.open(stdlib, os.O_PATH | os.O_DIRECTORY)
-    low = handle
-    handle = os.dup2(low, 230, inheritable=False)
-    os.close(low)
-    reachable = f"/proc/self/fd/{handle}"
+    os.dup2(handle, LIBRARY_HANDLE, inheritable=False)
+    os.close(handle)
+    reachable = f"/proc/self/fd/{LIBRARY_HANDLE}"
     sys.path[:] = [reachable, f"{reachable}/{os.path.relpath(dynload, stdlib)}"]
     for module in list(sys.modules.values()):
         places = getattr(module, "__path__", None)
         if isinstance(places, list):
             module.__path__ = [place.replace(stdlib, reachable, 1) for place in places]
+    return reachable, sys.path[1]
 
 
 def _anyone_may_enter(path: str) -> bool:

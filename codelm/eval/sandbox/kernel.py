@@ -1,4 +1,4 @@
-"""Landlock, seccomp and prctl by ctypes: what a process of any user may give up on Linux, for good and for its children.
+"""Landlock, seccomp and prctl by ctypes: what a process of any user may give up on Linux, with its children, for good.
 
 Sources: Linux `Documentation/userspace-api/landlock.rst`, `seccomp(2)`, `prctl(2)`, and the system call tables of
 x86_64 (`arch/x86/entry/syscalls/syscall_64.tbl`) and of the generic table that aarch64 uses (`asm-generic/unistd.h`).
