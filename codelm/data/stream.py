@@ -6,7 +6,7 @@ through `state_dict(num_samples, from_beginning)` and `load_state_dict(obj)`.
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -49,7 +49,7 @@ class StreamIdentity:
 class MixtureDataset(Dataset[torch.Tensor]):
     """The endless stream of training samples; an index is a global position and an epoch a number of them."""
 
-    def __init__(self, readers: dict[str, SampleReader], schedule: Schedule, identity: StreamIdentity) -> None:
+    def __init__(self, readers: Mapping[str, SampleReader], schedule: Schedule, identity: StreamIdentity) -> None:
         self.readers = readers
         self.schedule = schedule
         self.identity = identity

@@ -3,7 +3,6 @@
 import logging
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch.utils.data import DataLoader
@@ -12,16 +11,20 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from codelm.config.fields import parse_duration
 from codelm.config.model import HfCausalLMSection, ReplitCodeSection
 from codelm.config.train import TrainConfig
+from codelm.console import is_rank_zero
 from codelm.data.manifest import Manifest, load_manifest
-from codelm.data.mixture import Schedule, build_schedule, resolve_shares
+from codelm.data.mixture import Schedule, build_schedule, implied_epochs, resolve_shares
 from codelm.data.shards import ShardReader
 from codelm.data.stream import HeldOutDataset, MixtureDataset, StreamIdentity, eval_loader, train_loader
-from codelm.errors import CheckpointError, ConfigError, DataError, TokenizerError
+from codelm.errors import CheckpointError, ConfigError, DataError
 from codelm.model import ReplitCodeConfig, ReplitCodeForCausalLM
 from codelm.model.pretrained import load
-from codelm.tokenizer import Fingerprint, Tokenizer, load_tokenizer
+from codelm.tokenizer import Tokenizer, load_tokenizer
 
 log = logging.getLogger(__name__)
+
+# Reading and hashing so much takes about ten seconds.
+_HASH_AT_MOST = 10_000_000_000
 
 
 @dataclass(frozen=True)
@@ -35,13 +38,29 @@ class TrainingData:
     """Samples by language, of the languages in the mixture."""
 
 
-def build_tokenizer(config: TrainConfig) -> Tokenizer:
-    """The tokenizer, which must have an end-of-text token: it is what separates documents.
+@dataclass(frozen=True)
+class Pieces:
+    """Everything a run is made of, before a Trainer exists."""
 
-    Raises:
-        TokenizerError: absent, broken, or without one.
-    """
-    return load_tokenizer(config.tokenizer.path)
+    tokenizer: Tokenizer
+    data: TrainingData
+    train_loader: DataLoader
+    eval_loaders: dict[str, DataLoader]
+    batches: int
+    """The optimizer steps of the whole run."""
+
+
+def build_pieces(config: TrainConfig, rank: int, world_size: int) -> Pieces:
+    """Open and check all that the configuration names, for one rank."""
+    tokenizer = load_tokenizer(config.tokenizer.path)
+    data = build_training_data(config, tokenizer)
+    return Pieces(
+        tokenizer=tokenizer,
+        data=data,
+        train_loader=build_train_loader(config, data, tokenizer, rank, world_size),
+        eval_loaders=build_eval_loaders(config, tokenizer, rank, world_size),
+        batches=in_batches(config.max_duration, config, len(data.dataset)),
+    )
 
 
 def checked_manifest(path: str, config: TrainConfig, tokenizer: Tokenizer) -> Manifest:
@@ -51,26 +70,28 @@ def checked_manifest(path: str, config: TrainConfig, tokenizer: Tokenizer) -> Ma
         DataError, TokenizerError: with the sentence.
     """
     manifest = load_manifest(path)
-    manifest.verify()
-    if manifest.max_seq_len != config.max_seq_len:
-        raise DataError(
-            f"{path} holds samples of {manifest.max_seq_len} tokens, and max_seq_len is {config.max_seq_len};"
-            f" set max_seq_len to {manifest.max_seq_len} or prepare the data again"
-        )
-    made_with = Fingerprint.from_dict(manifest.tokenizer)
-    if not tokenizer.fingerprint().matches(made_with):
-        raise TokenizerError(
-            f"{config.tokenizer.path} is not the tokenizer that {path} was made with"
-            f" ({tokenizer.fingerprint().difference(made_with)}); name the right one in tokenizer.path"
-        )
+    manifest.check_max_seq_len(config.max_seq_len)
+    manifest.check_tokenizer(tokenizer.fingerprint(), whose=config.tokenizer.path)
+    size = sum(s.bytes for streams in manifest.splits.values() for info in streams.values() for s in info.shards)
+    if size > _HASH_AT_MOST:
+        log.info("%s: %.0f GB of shards: sizes are checked, hashes are not", path, size / 1e9)
+    # One rank reads every byte; the others trust it.
+    manifest.check(path, hashes=is_rank_zero() and size <= _HASH_AT_MOST)
     return manifest
+
+
+def sample_counts(manifest: Manifest, split: str) -> dict[str, int]:
+    """Samples by language of a split."""
+    if split not in manifest.splits:
+        raise DataError(f"the data of {manifest.run_name} has no split `{split}`; it has {', '.join(manifest.splits)}")
+    return {language: info.samples for language, info in manifest.splits[split].items()}
 
 
 def build_training_data(config: TrainConfig, tokenizer: Tokenizer) -> TrainingData:
     """Open the shards and lay the mixture over them."""
     section = config.train_data
     manifest = checked_manifest(section.path, config, tokenizer)
-    counts = manifest.samples(section.split)
+    counts = sample_counts(manifest, section.split)
     shares = resolve_shares(section.mixture, counts, section.path)
     schedule = build_schedule(shares, config.global_train_batch_size, config.seed)
     readers = {language: ShardReader(section.path, section.split, language) for language in schedule.languages}
@@ -102,13 +123,11 @@ def build_train_loader(
     return train_loader(data.dataset, tokenizer.eos_id, rank, world_size, config.train_data.num_workers)
 
 
-def build_eval_loaders(
-    config: TrainConfig, tokenizer: Tokenizer, rank: int, world_size: int
-) -> dict[str, DataLoader]:
+def build_eval_loaders(config: TrainConfig, tokenizer: Tokenizer, rank: int, world_size: int) -> dict[str, DataLoader]:
     """A loader for each held-out set and language, labelled `language`, or `set/language` where there are several."""
     loaders: dict[str, DataLoader] = {}
     for name, section in config.eval_data.items():
-        counts = checked_manifest(section.path, config, tokenizer).samples(section.split)
+        counts = sample_counts(checked_manifest(section.path, config, tokenizer), section.split)
         wanted = section.languages or [language for language, count in counts.items() if count > 0]
         absent = [language for language in wanted if counts.get(language, 0) == 0]
         if absent or not wanted:
@@ -210,3 +229,21 @@ def in_batches(duration: str, config: TrainConfig, samples_per_epoch: int) -> in
         "ep": value * samples_per_epoch,
     }[unit]
     return math.ceil(samples / config.global_train_batch_size)
+
+
+def plan(config: TrainConfig, pieces: Pieces) -> list[str]:
+    """What the run will do, a line each: length, batches, mixture with implied epochs."""
+    samples = pieces.batches * config.global_train_batch_size
+    data = pieces.data
+    epochs = implied_epochs(data.schedule, data.samples, samples)
+    shares = sorted(data.dataset.identity.mixture.items(), key=lambda item: -item[1])
+    lines = [
+        f"{pieces.batches:,} batches of {config.global_train_batch_size} samples of {config.max_seq_len} tokens:"
+        f" {samples * config.max_seq_len:,} tokens",
+        "mixture (share, passes over the data): "
+        + ", ".join(f"{language} {share:.1%} x{epochs[language]:.2g}" for language, share in shares),
+    ]
+    often = [language for language, count in epochs.items() if count > 4]
+    if often:
+        lines.append(f"more than 4 passes over {', '.join(often)}: repeated data teaches little beyond that")
+    return lines

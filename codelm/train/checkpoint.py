@@ -61,7 +61,9 @@ def composer_load_path(checkpoint: Path, sharded: bool) -> str:
     folder = checkpoint / "composer"
     saved_sharded = (folder / ".metadata").is_file()
     if not saved_sharded and not (folder / _MONOLITH).is_file():
-        raise CheckpointError(f"{checkpoint} holds no training state; delete the folder to use the checkpoint before it")
+        raise CheckpointError(
+            f"{checkpoint} holds no training state; delete the folder to use the checkpoint before it"
+        )
     if saved_sharded != sharded:
         was, wanted = ("sharded", "full") if saved_sharded else ("full", "sharded")
         raise CheckpointError(
@@ -82,9 +84,11 @@ def check_same_model(checkpoint: Path, model_section: dict[str, Any], tokenizer:
     before = run["config"]["model"]
     keys = [key for key in sorted({*before, *model_section}) if before.get(key) != model_section.get(key)]
     if keys:
-        changes = "; ".join(f"model.{key} was {before.get(key)!r} and is now {model_section.get(key)!r}" for key in keys)
+        changes = "; ".join(
+            f"model.{key} was {before.get(key)!r} and is now {model_section.get(key)!r}" for key in keys
+        )
         raise CheckpointError(
-            f"{checkpoint} is of another model: {changes}; restore the former values or choose another save_folder"
+            f"{checkpoint} is of another model ({changes}); restore the former values or choose another save_folder"
         )
     if run["tokenizer"]["model_sha256"] != tokenizer["model_sha256"]:
         raise CheckpointError(
@@ -108,7 +112,7 @@ def full_weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     """The transformers model's whole state dict on CPU; every rank must call, rank 0 alone gets it under FSDP."""
     inner = unwrapped(model).model
     if is_sharded(inner):
-        return get_model_state_dict(inner, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+        return dict(get_model_state_dict(inner, options=StateDictOptions(full_state_dict=True, cpu_offload=True)))  # pyright: ignore
     return {name: tensor.detach().cpu() for name, tensor in inner.state_dict().items()}
 
 

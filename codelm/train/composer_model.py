@@ -28,7 +28,7 @@ class ComposerCausalLM(ComposerModel):
         self.token_bytes = token_bytes
         self.eval_metrics = {"CrossEntropy": CrossEntropy(), "BitsPerByte": BitsPerByte(token_bytes)}
         for block in transformer_blocks(model):
-            block._fsdp_wrap = True  # pyright: ignore[reportAttributeAccessIssue]
+            block._fsdp_wrap = True  # pyright: ignore
 
     def forward(self, batch: Batch) -> CausalLMOutputWithPast:
         """The model's output with its loss, the mean over predicted tokens of the (micro)batch."""

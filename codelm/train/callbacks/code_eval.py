@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from composer import Callback, Event, Logger, State
 from composer.utils import dist
-from composer.utils.misc import create_interval_scheduler
 from transformers import PreTrainedModel
 
 from codelm.config.eval import HumanEvalSection, SandboxSection
@@ -26,6 +25,7 @@ class CodeEval(Callback):
     def __init__(
         self,
         section: CodeEvalSection,
+        is_due: Callable[[State, Event], bool],
         tokenizer: Tokenizer,
         seed: int,
         fresh_model: Callable[[], PreTrainedModel],
@@ -40,22 +40,12 @@ class CodeEval(Callback):
         self.tokenizer = tokenizer
         self.seed = seed
         self.fresh_model = fresh_model
-        self.is_due = create_interval_scheduler(
-            section.interval, checkpoint_events=False, final_events={Event.BATCH_END, Event.EPOCH_END}
-        )
-        self.last_batch = -1
+        self.is_due = is_due
 
     def batch_end(self, state: State, logger: Logger) -> None:
-        self._evaluate_if_due(state, logger, Event.BATCH_END)
-
-    def epoch_end(self, state: State, logger: Logger) -> None:
-        self._evaluate_if_due(state, logger, Event.EPOCH_END)
-
-    def _evaluate_if_due(self, state: State, logger: Logger, event: Event) -> None:
-        batch = int(state.timestamp.batch)
-        if not self.is_due(state, event) or batch == self.last_batch:
+        if not self.is_due(state, Event.BATCH_END):
             return
-        self.last_batch = batch
+        batch = int(state.timestamp.batch)
         model = unwrapped(state.model).model
         weights = full_weights(state.model) if is_sharded(model) else {}
         metrics: dict[str, Any] = {}

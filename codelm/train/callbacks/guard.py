@@ -1,4 +1,4 @@
-"""Stop before a non-finite loss or gradient reaches the weights: Lion would hide it, since sign(NaN) moves them by 0."""
+"""Stop before a non-finite loss or gradient reaches the weights; Lion would hide it, since sign(NaN) is 0."""
 
 import torch
 from composer import Callback, Logger, State

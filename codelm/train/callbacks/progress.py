@@ -1,4 +1,4 @@
-"""What one sees while training: a bar with ETA on a terminal, a line every few seconds elsewhere; validation results."""
+"""What one sees while training: a bar with ETA on a terminal, a line now and then elsewhere; validation results."""
 
 import math
 import sys

@@ -1,0 +1,102 @@
+"""The sections of the configuration as the arguments that Composer's Trainer takes."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from composer import Algorithm, DataSpec, Evaluator, Event
+from composer.algorithms import GradientClipping
+from composer.core import Precision
+from composer.loggers import LoggerDestination, TensorboardLogger, WandBLogger
+from composer.utils.misc import create_interval_scheduler
+from composer.utils.parallelism import FSDP2Config
+from torch.utils.data import DataLoader
+
+from codelm.config.train import TrainConfig
+from codelm.errors import ConfigError
+from codelm.train.callbacks.metrics_file import MetricsFile
+from codelm.train.callbacks.progress import tokens_in
+from codelm.train.composer_model import Batch
+
+# The last evaluation comes before the last checkpoint, so that a kill between them loses neither.
+_LAST_EVENTS = {Event.BATCH_END}
+
+
+def count_tokens(batch: Batch) -> dict[str, int]:
+    """Composer weighs microbatches and ranks by the tokens that are predicted: labels[t] is predicted from t - 1."""
+    return {"total": tokens_in(batch), "loss_generating": int((batch["labels"][:, 1:] != -100).sum())}
+
+
+def device(config: TrainConfig) -> str:
+    """`cpu` or `gpu`.
+
+    Raises:
+        ConfigError: a GPU is asked for, and there is none.
+    """
+    if config.device == "gpu" and not torch.cuda.is_available():
+        raise ConfigError("device is gpu, but torch sees no CUDA device here; set device=cpu or device=auto")
+    if config.device == "auto":
+        return "gpu" if torch.cuda.is_available() else "cpu"
+    return config.device
+
+
+def precision(config: TrainConfig) -> Precision:
+    """Composer's precision.
+
+    Raises:
+        ConfigError: amp_bf16 on CPU, which Composer does not train in.
+    """
+    gpu = device(config) == "gpu"
+    if config.precision == "amp_bf16" and not gpu:
+        raise ConfigError("precision amp_bf16 needs a GPU; set precision=fp32 or precision=auto")
+    if config.precision == "auto":
+        return Precision.AMP_BF16 if gpu else Precision.FP32
+    return Precision(config.precision)
+
+
+def saves_sharded(config: TrainConfig) -> bool:
+    """Whether each rank saves its own part of the training state."""
+    return config.fsdp_config is not None and config.fsdp_config.state_dict_type == "sharded"
+
+
+def parallelism(config: TrainConfig) -> dict[str, Any] | None:
+    """FSDP2, or None for DDP."""
+    if config.fsdp_config is None:
+        return None
+    section = config.fsdp_config
+    fsdp = FSDP2Config(reshard_after_forward=section.reshard_after_forward, state_dict_type=section.state_dict_type)
+    # Under the key "fsdp2" Composer ignores it and trains unsharded.
+    return {"fsdp": fsdp}
+
+
+def algorithms(config: TrainConfig) -> list[Algorithm]:
+    """Composer's algorithms."""
+    clipping = config.algorithms.gradient_clipping
+    if clipping is None:
+        return []
+    return [GradientClipping(clipping_type=clipping.clipping_type, clipping_threshold=clipping.clipping_threshold)]
+
+
+def every(batches: int) -> Any:
+    """A schedule of evaluation: every so many batches and at the end."""
+    return create_interval_scheduler(f"{batches}ba", checkpoint_events=False, final_events=_LAST_EVENTS)
+
+
+def evaluators(loaders: dict[str, DataLoader]) -> list[Evaluator]:
+    """One for each language, under its label."""
+    return [
+        Evaluator(label=label, dataloader=DataSpec(loader, get_num_tokens_in_batch=count_tokens))
+        for label, loader in loaders.items()
+    ]
+
+
+def loggers(config: TrainConfig, save_folder: Path) -> list[LoggerDestination]:
+    """The metrics file, which is always written, and those that were asked for."""
+    found: list[LoggerDestination] = [MetricsFile(save_folder / "metrics.jsonl")]
+    if config.loggers.tensorboard is not None:
+        folder = config.loggers.tensorboard.log_dir or str(save_folder / "tensorboard")
+        found.append(TensorboardLogger(log_dir=folder))
+    if config.loggers.wandb is not None:
+        section = config.loggers.wandb
+        found.append(WandBLogger(section.project, entity=section.entity, name=config.run_name, tags=section.tags))
+    return found
