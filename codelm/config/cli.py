@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import sys
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +76,8 @@ def parse_command_line(
         raise ConfigError(f"the YAML file comes first: {parser.prog} FILE.yaml {flags.file}")
     config = load_config(kind, flags.file, flags.overrides)
     if flags.print_config:
-        _print_and_exit(resolved_yaml(config).rstrip("\n"))
+        origin = " ".join([flags.file, *flags.overrides]).replace("\n", " ")
+        _print_and_exit(f"# resolved from {origin}\n{resolved_yaml(config)}".rstrip("\n"))
     return Command(config, flags.file, flags.overrides, flags.dry_run, flags)
 
 
@@ -96,7 +98,7 @@ def _parser(kind: Kind, description: str | None) -> _Parser:
     parser = _Parser(
         prog=prog,
         usage="%(prog)s FILE.yaml [key=value …] [--dry-run | --print-config | --schema]",
-        description=description or about,
+        description=textwrap.fill(description or about, 100),
         epilog=f"examples:\n{lines}\n  {prog} {examples[0]} --print-config\n\n"
         "Every key of the file is described in the file itself and by --schema; docs/configuration.md explains\n"
         "`extends:`, `${…}` and overrides. Exit code 2: the input is wrong; 1: the machine failed.",
@@ -119,9 +121,8 @@ def _unknown_flag(flag: str, parser: argparse.ArgumentParser) -> str:
     if "=" in name:
         return f"unknown option {flag}; a key of the configuration has no dashes: {name}"
     if flag in ("-n", "--nproc"):
-        return (
-            f"unknown option {flag}; composer's options stand before the recipe: composer -n 2 train/main.py FILE.yaml"
-        )
+        example = "composer -n 2 train/main.py FILE.yaml"
+        return f"unknown option {flag}; composer's options stand before the recipe: {example}"
     return f"unknown option {flag}; see {parser.prog} --help"
 
 

@@ -58,9 +58,7 @@ def _positive_duration(text: str) -> str:
     return text
 
 
-_DURATION_SCHEMA = {
-    "pattern": rf"^{_DURATION.pattern.replace('?P<value>', '').replace('?P<unit>[a-z]+', '|'.join(UNITS))}$"
-}
+_DURATION_SCHEMA = {"pattern": rf"^\d+(\.\d+)?(e\+?\d+)?({'|'.join(UNITS)})$", "examples": ["100ba", "2ep", "5e9tok"]}
 Duration = Annotated[
     str,
     BeforeValidator(_needs_unit),
@@ -85,17 +83,20 @@ def _some_share(shares: dict[str, float]) -> dict[str, float]:
     return shares
 
 
-LanguageName = Annotated[str, AfterValidator(known_language), Field(json_schema_extra={"enum": list(LANGUAGES)})]
+LanguageName = Annotated[str, AfterValidator(known_language), Field(json_schema_extra={"enum": [*LANGUAGES]})]
 Shares = Annotated[dict[LanguageName, Annotated[float, Field(ge=0)]], AfterValidator(_some_share)]
 Preset = Literal["corpus", "natural", "replit-order"]
 
 
+MIXTURE_FORMS = ("preset", "shares")
+
+
 def _mixture_form(value: object) -> str:
-    return "shares" if isinstance(value, dict) else "preset"
+    return MIXTURE_FORMS[isinstance(value, dict)]
 
 
 Mixture = Annotated[
-    Annotated[Preset, Tag("preset")] | Annotated[Shares, Tag("shares")],
+    Annotated[Preset, Tag(MIXTURE_FORMS[0])] | Annotated[Shares, Tag(MIXTURE_FORMS[1])],
     Discriminator(_mixture_form),
 ]
 """Shares by language (any positive scale), or a preset; `corpus` takes each language as often as it occurs."""

@@ -72,12 +72,15 @@ def merge(base: Node, over: Node, schema: type[Section], path: KeyPath = ()) -> 
 
     Two sections are replaced whole: a `mixture`, and one whose `name` changes (its other keys belong to the old name).
     """
-    if base.entries is None or over.entries is None or path[-1:] == ("mixture",) or _renamed(base, over, schema, path):
+    if base.entries is None or over.entries is None or path[-1:] == ("mixture",):
         return over
+    if _renamed(base, over, schema, path):
+        old = base.entries["name"]
+        return Node(over.value, over.place, f"the section of `{old.value}` at {old.place} is replaced whole")
     entries = dict(base.entries)
     for key, child in over.entries.items():
         entries[key] = merge(entries[key], child, schema, (*path, key)) if key in entries else child
-    return Node(entries, over.place if path else base.place)
+    return Node(entries, over.place, over.note or base.note)
 
 
 def _renamed(base: Node, over: Node, schema: type[Section], path: KeyPath) -> bool:

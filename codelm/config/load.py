@@ -4,17 +4,20 @@ The way of a value: `source` reads files into trees that remember places, `inher
 each other, `interpolate` has OmegaConf resolve `${…}`, pydantic validates, `messages` turns faults into sentences.
 """
 
+from copy import deepcopy
+from functools import reduce
 from typing import Literal, overload
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from codelm.config import interpolate, overrides
 from codelm.config.data import DataConfig
 from codelm.config.eval import EvalConfig
 from codelm.config.fields import Section
 from codelm.config.inherit import load_chain
-from codelm.config.messages import problems_of
-from codelm.config.shape import shape
+from codelm.config.messages import likely_name, problems_of
+from codelm.config.shape import models_at, path_of, shape
 from codelm.config.source import Problem
 from codelm.config.train import TrainConfig
 from codelm.errors import ConfigError
@@ -48,8 +51,9 @@ def load_config(kind: Kind, path: str, arguments: list[str] | None = None) -> Se
     try:
         config = schema.model_validate(values)
     except ValidationError as error:
-        details = error.errors(include_url=False)
-        problems += problems_of(details, kind, schema, tree, values, broken)
+        faults = error.errors(include_url=False)
+        faults += _faults_behind_names(faults, values, schema)
+        problems += problems_of(faults, kind, schema, tree, values, broken)
     if problems or config is None:
         raise ConfigError(_report(problems))
     return config
@@ -62,6 +66,23 @@ def _report(problems: list[Problem]) -> str:
     return "\n".join(lines)
 
 
+def _faults_behind_names(faults: list[ErrorDetails], values: dict, schema: type[Section]) -> list[ErrorDetails]:
+    """What pydantic would also have found in the sections whose `name` it did not know."""
+    guessed = deepcopy(values)
+    known = {(fault["type"], fault["loc"]) for fault in faults}
+    for fault in faults:
+        if fault["type"] in ("union_tag_invalid", "union_tag_not_found"):
+            path = path_of(schema, fault["loc"], values)
+            section = reduce(lambda inside, part: inside[part], path, guessed)
+            if isinstance(section, dict):
+                section["name"] = likely_name(models_at(schema, path, None), section)
+    try:
+        schema.model_validate(guessed)
+    except ValidationError as error:
+        return [fault for fault in error.errors(include_url=False) if (fault["type"], fault["loc"]) not in known]
+    return []
+
+
 def _without_empty_sections(values: dict, schema: type[Section]) -> dict:
     """Sections left empty (`callbacks:` with everything below it commented out) take their defaults."""
     kept = {}
@@ -70,7 +91,7 @@ def _without_empty_sections(values: dict, schema: type[Section]) -> dict:
         inner = shape(field.annotation) if field is not None else None
         if inner is not None and field is not None:
             empty = value is None and not inner.nullable and not field.is_required()
-            if empty and (inner.models or inner.entry is not None and not inner.choices):
+            if empty and (inner.models or (inner.entry is not None and not inner.choices)):
                 continue
             if isinstance(value, dict) and len(inner.models) == 1:
                 value = _without_empty_sections(value, inner.models[0])

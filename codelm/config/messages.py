@@ -36,7 +36,7 @@ def problems_of(
             path = (*path, "name")
         if any(path[: len(bad)] == bad or bad[: len(path)] == path for bad in broken):
             continue
-        text = _sentence(error, path, kind, schema, values, guessed)
+        text = _sentence(error, path, kind, schema, root, values, guessed)
         place = place_of(root, _blamed(error, path, values))
         found.append((path, Problem(place, dotted(path), text)))
     return [problem for path, problem in found if path not in guessed or find(root, path) is not None]
@@ -56,14 +56,22 @@ def _blamed(error: ErrorDetails, path: KeyPath, values: dict) -> KeyPath:
 
 
 def _sentence(
-    error: ErrorDetails, path: KeyPath, kind: str, schema: type[Section], values: dict, guessed: set[KeyPath]
+    error: ErrorDetails,
+    path: KeyPath,
+    kind: str,
+    schema: type[Section],
+    root: Node,
+    values: dict,
+    guessed: set[KeyPath],
 ) -> str:
     type_, got, context = error["type"], error.get("input"), error.get("ctx", {})
     field = field_at(schema, path, values)
     if type_ == "extra_forbidden":
         return _unknown_key(path, kind, schema, values, guessed)
     if type_ == "missing":
-        return "is missing" + _what_it_is(field)
+        section = find(root, path[:-1])
+        note = f"; {section.note}" if section is not None and section.note else ""
+        return "is missing" + _what_it_is(field) + note
     if type_ == "union_tag_not_found":
         if not isinstance(got, dict):
             return f"should be a section (keys indented below it) with a `name`, not {describe(got)}"
@@ -77,7 +85,7 @@ def _sentence(
         return _unknown_language(str(context.get("name", got)))
     if type_ in _BOUNDS:
         bound, words = _BOUNDS[type_]
-        return f"should be {words} {context[bound]} (got {describe_value(got)})"
+        return f"should be {words} {context[bound]:g} (got {describe_value(got)})"
     if type_ in ("too_short", "too_long"):
         limit = context.get("min_length", context.get("max_length"))
         words = "at least" if type_ == "too_short" else "at most"
@@ -181,14 +189,27 @@ def _not_a_choice(got: object, field: Any) -> str:
 
 
 def _none_of(got: object, choices: list[Any]) -> str:
-    shown = f"`{_short(got)}`" if isinstance(got, str) else describe(got)
+    comparable = isinstance(got, str) and any(isinstance(choice, str) for choice in choices)
+    shown = f"`{_short(got)}`" if isinstance(got, str) and comparable else describe(got)
     text = f"{shown} is none of {_listed(choices)}" if len(choices) > 1 else f"{shown} is not {_listed(choices)}"
-    near = None
-    if isinstance(got, str):
-        known = [choice for choice in choices if isinstance(choice, str)]
-        near = VALUES.get(got.lower())
-        near = near if near in known else closest(got, known)
+    near = near_choice(got, choices)
     return f"{text}; did you mean `{near}`?" if near else text
+
+
+def near_choice(got: object, choices: list[Any]) -> str | None:
+    """The choice that was probably meant, or None."""
+    if not isinstance(got, str):
+        return None
+    known = [choice for choice in choices if isinstance(choice, str)]
+    translated = VALUES.get(got.lower())
+    return translated if translated in known else closest(got, known)
+
+
+def likely_name(models: tuple[type[Section], ...], section: dict) -> str:
+    """The `name` that a section with a wrong or missing one probably meant: by spelling, else by its other keys."""
+    known = names(models)
+    near = near_choice(section.get("name"), list(known))
+    return near or max(known, key=lambda name: len(known[name].model_fields.keys() & section.keys()))
 
 
 def _unknown_language(name: str) -> str:
@@ -220,7 +241,7 @@ def _unknown_key(path: KeyPath, kind: str, schema: type[Section], values: dict, 
         return f"unknown key; did you mean `{near}`?"
     if advice := RENAMED[kind].get(closest(key, [name for name in RENAMED[kind] if "." not in name], limit=1) or ""):
         return f"unknown key; {advice}"
-    if near := closest(key, {other[-1] for other in others.values()}):
+    if near := closest(key, sorted({str(other[-1]) for other in others.values()})):
         homes = [name for name, other in others.items() if other[-1] == near]
         return f"unknown key; did you mean `{homes[0]}`?"
     if len(siblings) > MAX_LISTED:

@@ -3,7 +3,7 @@
 from codelm.config.fields import Section
 from codelm.config.inherit import merge
 from codelm.config.shape import discriminated, field_at
-from codelm.config.source import COMMAND_LINE, KeyPath, Node, Place, Problem, dotted, parse_value, plain
+from codelm.config.source import COMMAND_LINE, Node, Place, Problem, dotted, find, parse_value, plain
 
 
 def apply(root: Node, arguments: list[str], schema: type[Section], problems: list[Problem]) -> Node:
@@ -21,28 +21,26 @@ def apply(root: Node, arguments: list[str], schema: type[Section], problems: lis
             problems.append(Problem(place, dotted(path), fault))
             continue
         over = node
-        for part in reversed(path):
-            over = Node({part: over}, place)
+        for depth in range(len(path), 0, -1):
+            above = find(root, path[: depth - 1])
+            over = Node({path[depth - 1]: over}, above.place if above is not None else place)
         root = _lay(root, over, path, schema)
     return root
 
 
-def _lay(root: Node, over: Node, path: KeyPath, schema: type[Section]) -> Node:
-    if "mixture" not in path[:-1]:
-        return merge(root, over, schema)
-    depth = path.index("mixture") + 1
-    return _set(root, path, depth, over)
+def _lay(root: Node, over: Node, path: tuple[str, ...], schema: type[Section]) -> Node:
+    """`merge`, except that `a.mixture.python=1` changes one share and leaves the others."""
+    return _with_entry(root, path, over) if "mixture" in path[:-1] else merge(root, over, schema)
 
 
-def _set(base: Node, path: KeyPath, depth: int, over: Node) -> Node:
+def _with_entry(base: Node, path: tuple[str, ...], over: Node) -> Node:
     entries = dict(base.entries or {})
-    part = path[0]
-    inner = (over.entries or {})[part]
-    entries[part] = inner if len(path) == 1 else _set(entries[part], path[1:], depth, inner)
-    return Node(entries, base.place)
+    inner = (over.entries or {})[path[0]]
+    entries[path[0]] = inner if len(path) == 1 else _with_entry(entries[path[0]], path[1:], inner)
+    return Node(entries, base.place, base.note)
 
 
-def _parse(argument: str, place: Place, problems: list[Problem]) -> tuple[KeyPath, Node] | None:
+def _parse(argument: str, place: Place, problems: list[Problem]) -> tuple[tuple[str, ...], Node] | None:
     key, equals, text = argument.partition("=")
     fault = None
     if not equals:
@@ -72,16 +70,17 @@ def _parse(argument: str, place: Place, problems: list[Problem]) -> tuple[KeyPat
     return None if node is None else (path, node)
 
 
-def _fault(root: Node, path: KeyPath, node: Node, schema: type[Section]) -> str | None:
+def _fault(root: Node, path: tuple[str, ...], node: Node, schema: type[Section]) -> str | None:
     values = plain(root)
     current: Node | None = root
     for depth, part in enumerate(path[:-1], start=1):
-        current = current.entries.get(str(part)) if current is not None and current.entries is not None else None
+        current = current.entries.get(part) if current is not None and current.entries is not None else None
         above = path[:depth]
         if part == "mixture" and (current is None or current.entries is None):
             value = plain(node) if node.entries is None else "…"
             given = f"is `{current.value}`" if current is not None else "is not given"
-            return f"{dotted(above)} {given}, so it has no entry to change; give it whole: {dotted(above)}={{{path[-1]}: {value}}}"
+            whole = f"{dotted(above)}={{{path[-1]}: {value}}}"
+            return f"{dotted(above)} {given}, so it has no entry to change; give it whole: {whole}"
         field = field_at(schema, above, values)
         scalar = current is not None and not isinstance(current.value, dict) and current.value is not None
         if scalar and field is not None:

@@ -48,4 +48,6 @@ def _or_interpolation(schema: dict[str, Any]) -> dict[str, Any]:
     loose = _loosened(schema)
     about = {key: loose.pop(key) for key in ("description", "default", "examples") if key in loose}
     branches = loose.pop("anyOf") if set(loose) == {"anyOf"} else [loose]
-    return {**about, "anyOf": [*branches, _INTERPOLATION]}
+    # The loader takes a section left empty for its default.
+    empty = [{"type": "null"}] if "default" in about and any("$ref" in branch for branch in branches) else []
+    return {**about, "anyOf": [*branches, *empty, _INTERPOLATION]}

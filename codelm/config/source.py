@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -45,10 +46,14 @@ class Problem:
 
 @dataclass(frozen=True)
 class Node:
-    """A value and where its key stands; `value` is a scalar, a dict of nodes or a list of nodes."""
+    """A value and where its key stands; `value` is a scalar, a dict of nodes or a list of nodes.
+
+    `note` says why keys may be missing from a section that replaced another.
+    """
 
     value: object
     place: Place
+    note: str = ""
 
     @property
     def entries(self) -> "dict[str, Node] | None":
@@ -68,12 +73,12 @@ def plain(node: Node) -> object:
 def find(node: Node, path: KeyPath) -> Node | None:
     """The node at `path`, or None."""
     for part in path:
-        if isinstance(node.value, dict) and part in node.value:
-            node = node.value[part]
-        elif isinstance(node.value, list) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
-        else:
+        children: Any = node.value
+        if isinstance(children, list):
+            children = dict(enumerate(children))
+        if not isinstance(children, dict) or part not in children:
             return None
+        node = children[part]
     return node
 
 
@@ -228,7 +233,7 @@ def compose(text: str, reading: Reading) -> "yaml.Node | None":
     except yaml.reader.ReaderError as error:
         position = error.position
         line, column = text.count("\n", 0, position), position - text.rfind("\n", 0, position) - 1
-        mark = yaml.Mark(reading.name, position, line, column, None, None)
+        mark = yaml.Mark(reading.name, position, line, column, None, 0)
         what = f"the character U+{ord(text[position]):04X} is not allowed in YAML; delete it"
         raise _SyntaxFault(reading.place(mark), what) from None
     except yaml.MarkedYAMLError as error:
