@@ -41,7 +41,7 @@ def generate(
     seed: int = 0,
     seeds: Sequence[int] | None = None,
     batch_size: int = 16,
-    stop: Callable[[list[int]], bool] | None = None,
+    stop: Callable[[int, list[int]], bool] | None = None,
     progress: Callable[[int, list[int], Reason], None] | None = None,
 ) -> list[list[int]]:
     """Complete each prompt.
@@ -56,7 +56,7 @@ def generate(
         top_p: sample from the smallest set of tokens with at least this probability together.
         seed: a sample depends on this, on its place in `prompts` and on the prompt, not on its batch.
         seeds: one for each prompt, instead of `seed` and the place.
-        stop: called with a sample's new tokens after each of them; true ends it, the tokens stay.
+        stop: called with a prompt's place and its new tokens after each of them; true ends it, the tokens stay.
         progress: called once for each finished sample with its place, its new tokens and why it ended.
 
     Returns:
@@ -82,7 +82,7 @@ def generate(
         budget = max_new_tokens if limit is None else min(max_new_tokens, limit - len(prompt))
         rows.append(_Row(index, list(prompt), budget, torch.Generator().manual_seed(seeds[index])))
     done: dict[int, list[int]] = {}
-    with _evaluating(model), torch.no_grad():
+    with evaluating(model), torch.no_grad():
         for batch in _batches(rows, batch_size, max_new_tokens):
             for row, reason in _complete(model, batch, eos_id, pad_id, temperature, top_p, stop):
                 done[row.index] = row.tokens
@@ -130,7 +130,7 @@ def _complete(
     pad_id: int,
     temperature: float,
     top_p: float,
-    stop: Callable[[list[int]], bool] | None,
+    stop: Callable[[int, list[int]], bool] | None,
 ) -> Iterator[tuple[_Row, Reason]]:
     """Complete one batch, yielding rows as they finish."""
     accepted = inspect.signature(model.forward).parameters
@@ -168,11 +168,11 @@ def _complete(
         mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
 
 
-def _advance(row: _Row, token: int, eos_id: int, stop: Callable[[list[int]], bool] | None) -> Reason | None:
+def _advance(row: _Row, token: int, eos_id: int, stop: Callable[[int, list[int]], bool] | None) -> Reason | None:
     if token == eos_id:
         return "eos"
     row.tokens.append(token)
-    if stop is not None and stop(row.tokens):
+    if stop is not None and stop(row.index, row.tokens):
         return "stop"
     return "length" if len(row.tokens) >= row.budget else None
 
@@ -202,7 +202,7 @@ def _select(cache: Any, rows: Tensor) -> Any:
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
     """Evaluation mode, and afterwards each module's own mode again."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()

@@ -129,7 +129,7 @@ def test_stop_sees_the_new_tokens_and_they_stay(model, prompts):
         model,
         prompts,
         **_settings(eos_id=-1),
-        stop=lambda tokens: len(tokens) == 5,
+        stop=lambda place, tokens: len(tokens) == 5,
         progress=lambda index, tokens, reason: reasons.update({index: (len(tokens), reason)}),
     )
     assert [len(tokens) for tokens in stopped] == [5] * len(prompts)

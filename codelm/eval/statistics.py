@@ -1,0 +1,102 @@
+"""Scores and how sure one can be of them.
+
+pass@k: the unbiased estimator of Chen et al., 2021 (section 2.1). Wilson's interval: Wilson, 1927.
+"""
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+_Z95 = 1.959963984540054
+_RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Score:
+    """A measured value.
+
+    Attributes:
+        n: problems it is a mean over.
+        standard_error: over the problems, as a sample of problems of this kind; None when n < 2.
+        low, high: a 95 % interval.
+        interval: the method behind it.
+        repeat: everything needed to measure it again.
+    """
+
+    name: str
+    value: float
+    n: int
+    standard_error: float | None
+    low: float
+    high: float
+    interval: str
+    repeat: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For summary.json."""
+        return asdict(self)
+
+
+def pass_at_k(samples: int, correct: int, k: int) -> float:
+    """The chance that at least one of k samples, drawn without replacement from those judged, is correct.
+
+    Raises:
+        ValueError: for k above the number of samples.
+    """
+    if not 1 <= k <= samples:
+        raise ValueError(f"pass@{k} needs at least {k} samples, not {samples}")
+    if samples - correct < k:
+        return 1.0
+    return 1.0 - math.prod(1.0 - k / rest for rest in range(samples - correct + 1, samples + 1))
+
+
+def score_pass_at_k(counts: Sequence[tuple[int, int]], k: int, repeat: dict[str, Any]) -> Score:
+    """pass@k over problems, each given as (samples, correct).
+
+    With one sample for each problem the interval is Wilson's, otherwise a bootstrap over problems.
+    """
+    values = [pass_at_k(samples, correct, k) for samples, correct in counts]
+    if all(value in (0.0, 1.0) for value in values):
+        low, high = wilson(int(sum(values)), len(values))
+        interval = "wilson"
+    else:
+        low, high = bootstrap(values)
+        interval = f"bootstrap over problems, {_RESAMPLES} resamples"
+    return Score(f"pass@{k}", _mean(values), len(values), standard_error(values), low, high, interval, repeat)
+
+
+def score_mean(name: str, values: Sequence[float], repeat: dict[str, Any]) -> Score:
+    """The mean over problems, with a bootstrap interval."""
+    low, high = bootstrap(values)
+    interval = f"bootstrap over problems, {_RESAMPLES} resamples"
+    return Score(name, _mean(values), len(values), standard_error(values), low, high, interval, repeat)
+
+
+def standard_error(values: Sequence[float]) -> float | None:
+    """The standard error of the mean; None for fewer than two values."""
+    if len(values) < 2:
+        return None
+    mean = _mean(values)
+    variance = math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
+    return math.sqrt(variance / len(values))
+
+
+def wilson(successes: int, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval for a proportion."""
+    share = successes / n
+    centre = (share + _Z95**2 / (2 * n)) / (1 + _Z95**2 / n)
+    half = _Z95 / (1 + _Z95**2 / n) * math.sqrt(share * (1 - share) / n + _Z95**2 / (4 * n**2))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def bootstrap(values: Sequence[float], seed: int = 0) -> tuple[float, float]:
+    """A 95 % percentile interval of the mean, from resampled problems; the same for the same values."""
+    draw = random.Random(seed)
+    means = sorted(_mean(draw.choices(values, k=len(values))) for _ in range(_RESAMPLES))
+    return means[round(0.025 * (_RESAMPLES - 1))], means[round(0.975 * (_RESAMPLES - 1))]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
