@@ -9,6 +9,7 @@ equally good segmentations, which the two libraries break differently: `measure_
 import functools
 import json
 import sysconfig
+import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from sentencepiece import sentencepiece_model_pb2
 from tokenizers import Tokenizer
 
 from codelm.errors import TokenizerError
-from codelm.tokenizer import PROBE, SPACE_MARK, CodeTokenizer
+from codelm.tokenizer import MODEL_FILE, PROBE, SPACE_MARK, CodeTokenizer
 
 MISMATCH_FILE = "tokenizer_mismatch.json"
 
@@ -45,7 +46,40 @@ class Mismatch:
         )
 
 
+def write_fast_tokenizer(tokenizer: CodeTokenizer, folder: Path, max_seq_len: int) -> Mismatch:
+    """Write tokenizer.json, its tokenizer_config.json and its measured mismatch beside the `spiece.model` in a folder.
+
+    Raises:
+        TokenizerError: the model cannot be written in this form.
+    """
+    text, mismatch = _built((folder / MODEL_FILE).read_bytes())
+    names = {token["id"]: token["content"] for token in json.loads(text)["added_tokens"]}
+    own = {"eos_token": tokenizer.eos_id, "pad_token": tokenizer.pad_id, "unk_token": tokenizer.unk_id}
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        **{role: names[index] for role, index in own.items() if index is not None},
+        "clean_up_tokenization_spaces": False,
+        # Source code that contains `<|endoftext|>` must not end the document.
+        "split_special_tokens": True,
+        "padding_side": "left",
+        "model_max_length": max_seq_len,
+    }
+    (folder / "tokenizer.json").write_text(text, encoding="utf-8")
+    for name, fields in (("tokenizer_config.json", config), (MISMATCH_FILE, mismatch.to_dict())):
+        (folder / name).write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
+    return mismatch
+
+
 @functools.lru_cache(maxsize=4)
+def _built(model: bytes) -> tuple[str, Mismatch]:
+    """A training run writes the same tokenizer with every checkpoint; it is converted and measured once."""
+    text = fast_tokenizer_json(model)
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / MODEL_FILE).write_bytes(model)
+        tokenizer = CodeTokenizer(folder)
+    return text, measure_mismatch(tokenizer, Tokenizer.from_str(text), *sample_texts())
+
+
 def fast_tokenizer_json(model: bytes) -> str:
     """The text of `tokenizer.json` for a serialised sentencepiece model.
 
@@ -99,7 +133,9 @@ def fast_tokenizer_json(model: bytes) -> str:
 def _check_plain(proto: Any) -> None:
     normalizer, trainer = proto.normalizer_spec, proto.trainer_spec
     if trainer.model_type != trainer.UNIGRAM:
-        raise TokenizerError("tokenizer.json can be written for a Unigram spiece.model only; this one is of another type")
+        raise TokenizerError(
+            "tokenizer.json can be written for a Unigram spiece.model only; this one is of another type"
+        )
     changes = {
         "normalises characters": bool(normalizer.precompiled_charsmap),
         "adds a space in front": normalizer.add_dummy_prefix,
@@ -114,9 +150,7 @@ def _check_plain(proto: Any) -> None:
 def measure_mismatch(tokenizer: CodeTokenizer, fast: Tokenizer, texts: list[str], corpus: str) -> Mismatch:
     """Encode texts with both and count those with different ids; special-token text is text to both."""
     fast.encode_special_tokens = True
-    differing = sum(
-        fast.encode(text, add_special_tokens=False).ids != tokenizer.encode(text) for text in texts
-    )
+    differing = sum(fast.encode(text, add_special_tokens=False).ids != tokenizer.encode(text) for text in texts)
     return Mismatch(corpus, len(texts), differing, sum(len(text.encode()) for text in texts))
 
 
