@@ -1,0 +1,63 @@
+"""The tables that data_prep prints at its end."""
+
+from collections import Counter
+
+from codelm.config.data import DataConfig
+from codelm.data.prepare import Prepared, Survey
+
+_HEADER = f"{'language':<18}{'files':>9}{'MB':>9}{'tokens':>13}{'B/token':>9}{'samples':>10}{'held out':>10}"
+
+
+def print_prepared(prepared: Prepared) -> None:
+    """What the corpus holds, what was dropped, and where it is."""
+    manifest = prepared.manifest
+    train, validation = manifest.splits["train"], manifest.splits["validation"]
+    print(_HEADER)
+    totals = [0, 0, 0, 0, 0]
+    for language in sorted({*train, *validation}, key=lambda name: -train[name].bytes if name in train else 0):
+        stream, held_out = train.get(language), validation.get(language)
+        figures = [
+            stream.files if stream else 0,
+            stream.bytes if stream else 0,
+            stream.tokens if stream else 0,
+            stream.samples if stream else 0,
+            held_out.samples if held_out else 0,
+        ]
+        totals = [total + figure for total, figure in zip(totals, figures, strict=True)]
+        print(_row(language, *figures))
+    print(_row("all", *totals))
+    _print_dropped(manifest.dropped)
+    state = "already prepared" if prepared.reused else "prepared"
+    fingerprint = manifest.tokenizer
+    print(f"{state}: {prepared.folder} (samples of {manifest.max_seq_len} tokens, {manifest.dtype};")
+    print(
+        f"  tokenizer of {fingerprint.vocab_size:,} tokens, {fingerprint.model_sha256[:12]}; corpus {manifest.hash[:12]})"
+    )
+
+
+def print_survey(survey: Survey, config: DataConfig) -> None:
+    """What a preparation would keep and drop."""
+    print(f"{'language':<18}{'files':>9}{'MB':>9}{'held out files':>16}")
+    train, validation = survey.kept["train"], survey.kept["validation"]
+    for language in sorted({*train, *validation}, key=lambda name: -train.get(name, (0, 0))[1]):
+        files, size = train.get(language, (0, 0))
+        print(f"{language:<18}{files:>9,}{size / 1e6:>9.1f}{validation.get(language, (0, 0))[0]:>16,}")
+    _print_dropped(survey.dropped)
+    tokenizer = config.tokenizer
+    source = f"the tokenizer {tokenizer.path}" if tokenizer.train is None else "a new tokenizer"
+    print(f"dry run: nothing was written; {config.output_folder} would get these with {source}")
+
+
+def _row(language: str, files: int, size: int, tokens: int, samples: int, held_out: int) -> str:
+    ratio = f"{size / tokens:.2f}" if tokens else "-"
+    return f"{language:<18}{files:>9,}{size / 1e6:>9.1f}{tokens:>13,}{ratio:>9}{samples:>10,}{held_out:>10,}"
+
+
+def _print_dropped(dropped: dict[str, dict[str, int]]) -> None:
+    reasons: Counter[str] = Counter()
+    for language, counts in dropped.items():
+        if language != "other":
+            reasons.update(counts)
+    listed = ", ".join(f"{reason} {files:,}" for reason, files in reasons.most_common())
+    other = sum(dropped.get("other", {}).values())
+    print(f"dropped files: {listed or 'none'}; files of no language: {other:,}")
