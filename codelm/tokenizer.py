@@ -114,7 +114,8 @@ class CodeTokenizer:
         self.path = Path(path)
         file = self.path / MODEL_FILE if self.path.is_dir() else self.path
         self._model_bytes = _read(file)
-        self._processor = sentencepiece.SentencePieceProcessor()
+        # Typed as Any: the methods are bound at run time, where type checkers cannot see them.
+        self._processor: Any = sentencepiece.SentencePieceProcessor()
         try:
             loaded = self._processor.LoadFromSerializedProto(self._model_bytes)
         except (RuntimeError, ValueError) as error:
@@ -404,7 +405,7 @@ def _untrainable(message: str, vocab_size: int, texts: int) -> TokenizerError:
     return TokenizerError(f"SentencePiece could not train {vocab_size} pieces on {texts} texts: {message.strip()}")
 
 
-def _piece_bytes(processor: sentencepiece.SentencePieceProcessor, index: int, piece: str) -> bytes:
+def _piece_bytes(processor: Any, index: int, piece: str) -> bytes:
     if processor.is_control(index):
         return b""
     if processor.is_unknown(index):

@@ -3,13 +3,11 @@
 The same command again continues an interrupted preparation, or finds the corpus finished and reuses it.
 """
 
-import logging
-import sys
-
 from progress import ProgressBars
 from report import print_prepared, print_survey
 
 from codelm.config.cli import parse_command_line
+from codelm.console import setup_logging
 from codelm.data.prepare import prepare, survey
 from codelm.errors import exit_on_error
 
@@ -17,7 +15,7 @@ from codelm.errors import exit_on_error
 @exit_on_error
 def main() -> None:
     command = parse_command_line("data")
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    setup_logging()
     with ProgressBars() as progress:
         if command.dry_run:
             print_survey(survey(command.config, progress), command.config)

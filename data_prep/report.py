@@ -28,10 +28,10 @@ def print_prepared(prepared: Prepared) -> None:
     print(_row("all", *totals))
     _print_dropped(manifest.dropped)
     state = "already prepared" if prepared.reused else "prepared"
-    fingerprint = manifest.tokenizer
+    tokenizer = manifest.tokenizer
     print(f"{state}: {prepared.folder} (samples of {manifest.max_seq_len} tokens, {manifest.dtype};")
     print(
-        f"  tokenizer of {fingerprint.vocab_size:,} tokens, {fingerprint.model_sha256[:12]}; corpus {manifest.hash[:12]})"
+        f"  tokenizer of {tokenizer.vocab_size:,} tokens, {tokenizer.model_sha256[:12]}; corpus {manifest.hash[:12]})"
     )
 
 

@@ -21,9 +21,9 @@ class SourceSection(Section):
     """Each folder directly below `path` is a repository of its own, and is recorded under its name."""
     licence: str | None = None
     """The SPDX id that provenance records; null means unknown."""
-    include: list[str] = []
+    include: list[str] = Field(default_factory=list)
     """Glob patterns of paths inside the source; empty means all."""
-    exclude: list[str] = []
+    exclude: list[str] = Field(default_factory=list)
     """Glob patterns of paths inside the source."""
 
 
@@ -49,8 +49,9 @@ class TrainTokenizerSection(Section):
     vocab_size: Annotated[int, Field(ge=300, le=65_536)] = 32_768
     sample_bytes: PositiveInt = 200_000_000
     """How much text is drawn from the training split, over all languages."""
-    max_sentence_length: PositiveInt = 1_000_000
-    """In bytes; SentencePiece silently leaves out longer files."""
+    max_sentence_length: PositiveInt = 16_384
+    """In bytes; longer files are cut into parts before a line's end (SentencePiece silently leaves out what is longer
+    than its own default of 4,192, and fails on parts of some 100,000 characters without a space)."""
 
 
 class DataTokenizerSection(Section):

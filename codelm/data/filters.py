@@ -12,12 +12,15 @@ from codelm.config.data import FiltersSection
 
 WITHOUT_LINE_LIMITS = frozenset({"markdown", "restructuredtext", "sql", "r", "jupyter"})
 
-_VENDORED_FOLDERS = frozenset(
-    """node_modules bower_components jspm_packages web_modules third_party third-party thirdparty 3rdparty 3rd_party
-    3rd-party vendor vendors vendored _vendor _vendored extern external externals deps dist site-packages dist-packages
-    venv .venv virtualenv .virtualenv .tox .nox .eggs __pycache__ __pypackages__ pods carthage .yarn .gradle .cargo
-    godeps""".split()
-)
+# fmt: off
+_VENDORED_FOLDERS = frozenset({
+    ".cargo", ".eggs", ".gradle", ".nox", ".tox", ".venv", ".virtualenv", ".yarn", "3rd-party", "3rd_party",
+    "3rdparty", "__pycache__", "__pypackages__", "_vendor", "_vendored", "bower_components", "carthage", "deps",
+    "dist", "dist-packages", "extern", "external", "externals", "godeps", "jspm_packages", "node_modules",
+    "pods", "site-packages", "third-party", "third_party", "thirdparty", "vendor", "vendored", "vendors",
+    "venv", "virtualenv", "web_modules",
+})
+# fmt: on
 _VENDORED_FILES = re.compile(
     r"(jquery|bootstrap|angular|react|react-dom|vue|d3|three|lodash|underscore|backbone|ember|modernizr|mathjax|raphael"
     r"|prototype|mootools|dojo|ext-all|yui|normalize|font-?awesome)([.-][\w.-]*)?\.(js|mjs|cjs|css)"

@@ -316,7 +316,7 @@ def _pack(
 ) -> dict[str, dict[str, StreamInfo]]:
     """Write the shards of every split and language; returns the manifest's figures."""
     sizes = {
-        (split, language): found[1] for split in SPLITS for language, found in selection.files_and_bytes(split).items()
+        (split, language): size for split in SPLITS for language, (_, size) in selection.files_and_bytes(split).items()
     }
     (space.work / "packed").mkdir(exist_ok=True)
     tokens = tuple(_tokens(space, index) for index in range(len(selection.partition_start) - 1))

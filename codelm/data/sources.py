@@ -29,7 +29,7 @@ def find_repositories(key: str, source: SourceSection) -> list[Repository]:
     Raises:
         DataError: when the path is no folder, or `commit` is given for what is no git repository.
     """
-    root = os.path.realpath(os.path.expanduser(source.path))
+    root = _real(source.path)
     if not os.path.isdir(root):
         what = "is a file, not a folder" if os.path.exists(root) else "does not exist"
         raise DataError(f"sources.{key}.path: {source.path} {what}; give a folder or a git repository")
@@ -44,6 +44,10 @@ def find_repositories(key: str, source: SourceSection) -> list[Repository]:
     # Files beside the folders belong to no folder's repository; they go under the source's own name.
     loose = Repository(name, root, None, source.licence)
     return [loose, *(_repository(child, os.path.join(root, child), source, key) for child in folders)]
+
+
+def _real(path: str) -> str:
+    return os.path.realpath(os.path.expanduser(path))
 
 
 def _repository(name: str, root: str, source: SourceSection, key: str) -> Repository:
@@ -65,9 +69,7 @@ def list_files(config: DataConfig, counts: Counts) -> Iterator[tuple[Repository,
         included = compile_globs(source.include)
         excluded = compile_globs(source.exclude)
         for repository in find_repositories(key, source):
-            loose = source.repository_per_folder and repository.root == os.path.realpath(
-                os.path.expanduser(source.path)
-            )
+            loose = source.repository_per_folder and repository.root == _real(source.path)
             prefix = f"{Path(repository.root).name}/" if source.repository_per_folder and not loose else ""
             for file, special in _entries(repository, flat=loose):
                 language = language_of(file.path)
@@ -194,7 +196,7 @@ class _opened:
 
 
 def _read_file(root: str, limit: int, file: FileEntry) -> bytes | None:
-    """At most limit + 1 bytes of a regular file; the flags keep a link or pipe put there meanwhile from being opened."""
+    """At most limit + 1 bytes of a regular file, even if a link or a pipe was put there meanwhile."""
     try:
         descriptor = os.open(os.path.join(root, file.path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         with os.fdopen(descriptor, "rb") as stream:

@@ -1,4 +1,4 @@
-"""The output folder while a corpus is being prepared: whose settings it belongs to, and that one run alone writes it."""
+"""The output folder while a corpus is being prepared: whose settings it has, and that one run alone writes it."""
 
 import contextlib
 import fcntl
@@ -111,11 +111,9 @@ def _refuse_others(
     keys = [key for key in {**before, **now} if binding is None or key.split(".")[0] in binding]
     changed = [key for key in keys if before.get(key) != now.get(key)]
     if changed:
-        shown = "; ".join(
-            f"{key} was {json.dumps(before.get(key))}, now {json.dumps(now.get(key))}" for key in changed[:4]
-        )
+        shown = [f"{key} was {json.dumps(before.get(key))}, now {json.dumps(now.get(key))}" for key in changed[:4]]
         more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""
-        raise DataError(f"{what} ({shown}{more}); name another output_folder, or delete this one")
+        raise DataError(f"{what} ({'; '.join(shown)}{more}); name another output_folder, or delete this one")
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
