@@ -76,7 +76,7 @@ def merge(base: Node, over: Node, schema: type[Section], path: KeyPath = ()) -> 
         return over
     if _renamed(base, over, schema, path):
         old = base.entries["name"]
-        return Node(over.value, over.place, f"the section of `{old.value}` at {old.place} is replaced whole")
+        return Node(over.value, over.place, f"nothing carries over from the section for `{old.value}` ({old.place})")
     entries = dict(base.entries)
     for key, child in over.entries.items():
         entries[key] = merge(entries[key], child, schema, (*path, key)) if key in entries else child

@@ -10,7 +10,8 @@ from omegaconf.errors import OmegaConfBaseException
 from codelm.config.source import KeyPath, Node, Problem, dotted, find, place_of
 from codelm.config.suggest import closest
 
-MAX_SIZE = 100_000
+MAX_SIZE = 1_000
+MAX_TOTAL = 20_000
 MAX_HOPS = 50
 _REFERENCE = re.compile(r"\$\{\s*(?P<dots>\.*)(?P<key>[^\s.:${}][^\s:${}]*)\s*\}")
 _COMPUTED_NAME = re.compile(r"\$\{[^:{}]*\$\{")
@@ -40,7 +41,7 @@ class _Resolution:
         self.root, self.problems = root, problems
         self.broken: set[KeyPath] = set()
         self.sizes: dict[KeyPath, int | None] = {}
-        self.count = 0
+        self.total = 0
 
     def checked(self, node: Node, path: KeyPath) -> Any:
         """The raw values, with None for an expression that OmegaConf could not parse or that never ends."""
@@ -59,7 +60,8 @@ class _Resolution:
         size = self.size(path)
         if size is None:
             return self.fail(path, "the ${…} references go round in a circle")
-        if size > MAX_SIZE:
+        self.total += size
+        if size > MAX_SIZE or self.total > MAX_TOTAL:
             return self.fail(path, "the ${…} references expand to far too much")
         return node.value
 
@@ -114,8 +116,7 @@ class _Resolution:
 
     def entry(self, config: DictConfig | ListConfig, key: Any, path: KeyPath) -> Any:
         """The value at `path`, its own `${…}` and those inside it resolved."""
-        self.count += 1
-        if path in self.broken or self.count > MAX_SIZE:
+        if path in self.broken:
             return None
         try:
             value = config[key]

@@ -18,7 +18,7 @@ from codelm.config.fields import Section
 from codelm.config.inherit import load_chain
 from codelm.config.messages import likely_name, problems_of
 from codelm.config.shape import models_at, path_of, shape
-from codelm.config.source import Problem
+from codelm.config.source import KeyPath, Problem
 from codelm.config.train import TrainConfig
 from codelm.errors import ConfigError
 
@@ -52,7 +52,7 @@ def load_config(kind: Kind, path: str, arguments: list[str] | None = None) -> Se
         config = schema.model_validate(values)
     except ValidationError as error:
         faults = error.errors(include_url=False)
-        faults += _faults_behind_names(faults, values, schema)
+        faults += _faults_behind_names(faults, values, broken, schema)
         problems += problems_of(faults, kind, schema, tree, values, broken)
     if problems or config is None:
         raise ConfigError(_report(problems))
@@ -66,13 +66,15 @@ def _report(problems: list[Problem]) -> str:
     return "\n".join(lines)
 
 
-def _faults_behind_names(faults: list[ErrorDetails], values: dict, schema: type[Section]) -> list[ErrorDetails]:
+def _faults_behind_names(
+    faults: list[ErrorDetails], values: dict, broken: set[KeyPath], schema: type[Section]
+) -> list[ErrorDetails]:
     """What pydantic would also have found in the sections whose `name` it did not know."""
     guessed = deepcopy(values)
     known = {(fault["type"], fault["loc"]) for fault in faults}
     for fault in faults:
-        if fault["type"] in ("union_tag_invalid", "union_tag_not_found"):
-            path = path_of(schema, fault["loc"], values)
+        path = path_of(schema, fault["loc"], values)
+        if fault["type"] in ("union_tag_invalid", "union_tag_not_found") and (*path, "name") not in broken:
             section = reduce(lambda inside, part: inside[part], path, guessed)
             if isinstance(section, dict):
                 section["name"] = likely_name(models_at(schema, path, None), section)

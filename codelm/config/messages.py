@@ -9,11 +9,12 @@ from pydantic_core import ErrorDetails
 from codelm.config.fields import Section
 from codelm.config.renamed import LANGUAGE_ALIASES, RENAMED, VALUES
 from codelm.config.shape import every_key, field_at, models_at, names, path_of, shape
-from codelm.config.source import KeyPath, Node, Problem, dotted, find, place_of
+from codelm.config.source import COMMAND_LINE, KeyPath, Node, Problem, dotted, find, place_of
 from codelm.config.suggest import closest
 from codelm.languages import LANGUAGES
 
 MAX_LISTED = 12
+MAX_UNKNOWN = 200
 _SIZES = {"k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 _SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[kmgt]i?|b)b?", re.IGNORECASE)
 _BOUNDS = {
@@ -36,23 +37,24 @@ def problems_of(
             path = (*path, "name")
         if any(path[: len(bad)] == bad or bad[: len(path)] == path for bad in broken):
             continue
-        text = _sentence(error, path, kind, schema, root, values, guessed)
-        place = place_of(root, _blamed(error, path, values))
+        if error["type"] == "extra_forbidden" and len(found) > MAX_UNKNOWN:
+            text = "unknown key"
+        else:
+            text = _sentence(error, path, kind, schema, root, values, guessed)
+        place = place_of(root, _blamed(error, path, root))
         found.append((path, Problem(place, dotted(path), text)))
     return [problem for path, problem in found if path not in guessed or find(root, path) is not None]
 
 
-def _blamed(error: ErrorDetails, path: KeyPath, values: dict) -> KeyPath:
-    """The key that a section's own check speaks of first, else the path itself."""
-    if error["type"] == "value_error":
-        section: Any = values
-        for part in path:
-            section = section.get(part) if isinstance(section, dict) else None
-        if isinstance(section, dict):
-            for word in re.findall(r"\w+", error["msg"]):
-                if word in section:
-                    return (*path, word)
-    return path
+def _blamed(error: ErrorDetails, path: KeyPath, root: Node) -> KeyPath:
+    """Of the keys that a section's own check speaks of the one given last (command line, child, parent), else `path`."""
+    section = find(root, path)
+    if error["type"] != "value_error" or section is None or section.entries is None:
+        return path
+    named = [word for word in re.findall(r"\w+", error["msg"]) if word in section.entries]
+    ranks = {word: section.entries[word].place.rank for word in named}
+    last = min(named, key=lambda word: (ranks[word][0] != COMMAND_LINE, ranks[word][0]), default=None)
+    return path if last is None else (*path, last)
 
 
 def _sentence(
@@ -73,8 +75,6 @@ def _sentence(
         note = f"; {section.note}" if section is not None and section.note else ""
         return "is missing" + _what_it_is(field) + note
     if type_ == "union_tag_not_found":
-        if not isinstance(got, dict):
-            return f"should be a section (keys indented below it) with a `name`, not {describe(got)}"
         return f"is missing; it chooses what the section is: {_listed(names(models_at(schema, path[:-1], None)))}"
     if type_ == "union_tag_invalid":
         name = got.get("name") if isinstance(got, dict) else got
@@ -150,7 +150,7 @@ def _remedy(type_: str, got: object) -> str:
         return f"; write {'true' if got else 'false'}"
     if type_ == "bool_type" and isinstance(got, str) and got.lower() in ("true", "false"):
         return "; remove the quotes (of an environment variable: ${oc.decode:${oc.env:NAME}})"
-    if type_ in ("int_type", "int_from_float") and isinstance(got, float) and got == int(got):
+    if type_ in ("int_type", "int_from_float") and isinstance(got, float) and got.is_integer():
         return f"; write {int(got)}"
     if type_ in ("int_type", "float_type") and isinstance(got, str):
         return _number_remedy(got)
@@ -196,13 +196,13 @@ def _none_of(got: object, choices: list[Any]) -> str:
     return f"{text}; did you mean `{near}`?" if near else text
 
 
-def near_choice(got: object, choices: list[Any]) -> str | None:
+def near_choice(got: object, offered: list[Any]) -> str | None:
     """The choice that was probably meant, or None."""
     if not isinstance(got, str):
         return None
-    known = [choice for choice in choices if isinstance(choice, str)]
-    translated = VALUES.get(got.lower())
-    return translated if translated in known else closest(got, known)
+    known = [choice for choice in offered if isinstance(choice, str)]
+    habits = {habit: choice for habit, choices in VALUES.items() for choice in choices[::-1] if choice in known}
+    return habits.get(got.lower()) or closest(got, known) or habits.get(closest(got, habits) or "")
 
 
 def likely_name(models: tuple[type[Section], ...], section: dict) -> str:

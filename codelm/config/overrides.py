@@ -2,7 +2,7 @@
 
 from codelm.config.fields import Section
 from codelm.config.inherit import merge
-from codelm.config.shape import discriminated, field_at
+from codelm.config.shape import discriminated, field_at, shape
 from codelm.config.source import COMMAND_LINE, Node, Place, Problem, dotted, find, parse_value, plain
 
 
@@ -43,15 +43,15 @@ def _with_entry(base: Node, path: tuple[str, ...], over: Node) -> Node:
 def _parse(argument: str, place: Place, problems: list[Problem]) -> tuple[tuple[str, ...], Node] | None:
     key, equals, text = argument.partition("=")
     fault = None
-    if not equals:
+    if key.startswith("~"):
+        fault = f"a key cannot be deleted; write {key[1:]}=null where null is allowed"
+    elif not equals:
         if key.endswith((".yaml", ".yml")):
             fault = "one YAML file is enough; to build on another, write `extends: other.yaml` in it"
         else:
             fault = "is not `key=value`, such as optimizer.lr=1e-4 (no spaces around the =)"
     elif key.startswith("+"):
         fault = f"no plus sign is needed; write {key.lstrip('+')}={text}"
-    elif key.startswith("~"):
-        fault = f"a key cannot be deleted; write {key[1:]}=null where null is allowed"
     elif not key.strip():
         fault = "has no key before the =; write key=value, without spaces around the ="
     elif not text.strip():
@@ -66,7 +66,7 @@ def _parse(argument: str, place: Place, problems: list[Problem]) -> tuple[tuple[
         problems.append(Problem(place, "", fault))
         return None
     path = tuple(part.strip() for part in key.split("."))
-    node = parse_value(text, place, dotted(path), problems)
+    node = parse_value(text, place, path, problems)
     return None if node is None else (path, node)
 
 
@@ -82,7 +82,7 @@ def _fault(root: Node, path: tuple[str, ...], node: Node, schema: type[Section])
             whole = f"{dotted(above)}={{{path[-1]}: {value}}}"
             return f"{dotted(above)} {given}, so it has no entry to change; give it whole: {whole}"
         field = field_at(schema, above, values)
-        scalar = current is not None and not isinstance(current.value, dict) and current.value is not None
-        if scalar and field is not None:
+        known = shape(field.annotation) if field is not None else None
+        if known is not None and not known.models and known.entry is None:
             return f"{dotted(above)} is not a section, so it has no key `{path[depth]}`"
     return None

@@ -165,14 +165,15 @@ def read_yaml(path: Path, name: str, file_rank: int, problems: list[Problem]) ->
     return Node(_build(root, reading, (), ()).value, Place(f"{name}:1:1", (file_rank, 1, 1)))
 
 
-def parse_value(text: str, place: Place, key: str, problems: list[Problem]) -> Node | None:
+def parse_value(text: str, place: Place, path: KeyPath, problems: list[Problem]) -> Node | None:
     """The value of a command-line argument, read as YAML; None after a problem."""
     reading = Reading("", 0, problems, fixed=place)
     try:
         root = compose(text, reading)
-        return Node(None, place) if root is None else _build(root, reading, (), ())
+        return Node(None, place) if root is None else _build(root, reading, path, ())
     except _SyntaxFault as fault:
-        problems.append(Problem(place, key, f"the value is not valid YAML: {fault.text}"))
+        text = f"the value is not valid YAML: {fault.text.removeprefix('not valid YAML: ')}"
+        problems.append(Problem(place, dotted(path), text))
         return None
 
 
