@@ -182,6 +182,8 @@ class CheckpointSaver(Callback):
     def _write_training_state(self, state: State, folder: Path) -> None:
         pattern = str(folder / _MONOLITH).replace("{", "{{").replace("}", "}}")
         saved = composer_checkpoint.save_checkpoint(state, pattern)
+        # Composer's last act on every rank is to look for the file under its first name.
+        dist.barrier()
         if dist.get_global_rank() == 0 and saved is not None and Path(saved).parent != folder:
             # Sharded states come in a folder of Composer's naming below the one that was asked for.
             inner = Path(saved).parent
