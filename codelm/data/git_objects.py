@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import IO, Self
 
 from codelm.data.documents import FileEntry
 from codelm.errors import DataError, EnvironmentFailure
@@ -139,8 +139,8 @@ def _reason(stderr: bytes) -> str:
     return f" ({lines[-1].removeprefix('fatal: ')})" if lines else ""
 
 
-def _split_at_nul(stream: "subprocess.IO[bytes]") -> Iterator[bytes]:
+def _split_at_nul(stream: IO[bytes]) -> Iterator[bytes]:
     rest = b""
-    while block := stream.read1(1 << 20):  # type: ignore[attr-defined]
+    while block := stream.read(1 << 16):
         *records, rest = (rest + block).split(b"\0")
         yield from records
