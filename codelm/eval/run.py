@@ -167,6 +167,31 @@ def evaluate_humaneval(
     return result
 
 
+def preview_humaneval(
+    model: nn.Module, tokenizer: Tokenizer, section: HumanEvalSection, sandbox: SandboxSection
+) -> str:
+    """Check all that an evaluation needs, generate one token, and say what an evaluation would do.
+
+    Raises:
+        EvaluationError: as `evaluate_humaneval`.
+    """
+    _check_sampling(section)
+    problems = humaneval.load_problems(section.limit)
+    tasks = _tasks(model, tokenizer, section, problems)
+    with JudgePool(sandbox.model_copy(update={"num_workers": 1})) as pool:
+        isolation = pool.isolation
+    shortest = min(tasks, key=lambda task: len(task.prompt_ids))
+    generate(model, [shortest.prompt_ids], eos_id=tokenizer.eos_id, pad_id=tokenizer.pad_id, max_new_tokens=1)
+    lengths = [len(task.prompt_ids) for task in tasks]
+    parameter = next(model.parameters())
+    return (
+        f"would complete {len(problems)} problems of HumanEval, {section.num_samples} times each, on"
+        f" {parameter.device.type} in {str(parameter.dtype).removeprefix('torch.')}: prompts of {min(lengths)} to"
+        f" {max(lengths)} tokens ({sum(task.left_out > 0 for task in tasks)} cut from the left), at most"
+        f" {section.max_new_tokens} new ones; then judge them at level {isolation.describe()}"
+    )
+
+
 def weights_hash(model: nn.Module) -> str:
     """SHA-256 over the names, types, shapes and bytes of all weights."""
     digest = hashlib.sha256()

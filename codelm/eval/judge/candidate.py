@@ -75,6 +75,6 @@ def _builtin_name(kind: type[BaseException]) -> str:
 
 def _describe(error: BaseException) -> str:
     try:
-        return f"{type(error).__name__}: {error}"[:300]
+        return f"{type(error).__name__}: {error}"[:300].removesuffix(": ")
     except BaseException:
         return "an exception that cannot be shown"

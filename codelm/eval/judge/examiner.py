@@ -110,5 +110,7 @@ def _exception(name: Any, text: str) -> Exception:
 
 
 def _describe(error: BaseException) -> str:
-    name = type(error).__name__
-    return f"{name}: {error}"[:400] if str(error) else name
+    name, text = type(error).__name__, str(error)
+    if not text:
+        return name
+    return text[:400] if text.startswith(name) else f"{name}: {text}"[:400]

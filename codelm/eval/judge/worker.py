@@ -82,6 +82,7 @@ _PRELOADED = (
     "uuid",
     "zlib",
 )
+_PATIENCE = 0.5
 _DISK_LOOK_SECONDS = 0.05
 _MOST_FILES = 10_000
 
@@ -130,11 +131,13 @@ class Worker:
         os.close(printed)
         examination, result = _fork_examiner(ours, job, self.limits)
         ours.close()
+        outcome = {"outcome": "", "detail": ""}
         try:
             stopped = self.watch(started + self.limits.wall_seconds, output, result)
             outcome = _read_outcome(result) if stopped is None else {"outcome": stopped, "detail": ""}
         finally:
-            end = self.zygote.end()
+            # A process that lets go of its socket is about to die: of what, is worth a moment.
+            end = self.zygote.end(_PATIENCE if outcome["outcome"] == "gone" else 0.0)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(examination, signal.SIGKILL)
             _, examiner_status = os.waitpid(examination, 0)
@@ -158,16 +161,18 @@ class Worker:
         """Wait for the examiner's result, draining what the program prints.
 
         Returns:
-            None once there is a result, or the limit that was hit first: `wall` or `output`.
+            None once there is a result, or what ended the program first: `wall`, `output`, or `gone` (its main
+            process died, and a child of it keeps the examiner waiting).
         """
         poll = select.poll()
         poll.register(result, select.POLLIN)
         poll.register(output, select.POLLIN)
-        printed = 0
+        poll.register(self.zygote.connection, select.POLLIN)
+        printed, reason = 0, "wall"
         while True:
             remaining = deadline - time.monotonic()
             if remaining <= 0:
-                return "wall"
+                return reason
             ready = dict(poll.poll(1000 * min(remaining, _DISK_LOOK_SECONDS)))
             if output in ready:
                 chunk = os.read(output, 1 << 16)
@@ -178,6 +183,9 @@ class Worker:
                     return "output"
             elif result in ready:
                 return None
+            elif self.zygote.connection.fileno() in ready:
+                self.zygote.await_death()
+                deadline, reason = min(deadline, time.monotonic() + _PATIENCE), "gone"
             if not ready and _bytes_below(self.folder, self.limits.disk_bytes) > self.limits.disk_bytes:
                 return "output"
 
@@ -240,7 +248,7 @@ def _classify(outcome: dict[str, str], end: dict[str, Any], examiner_status: int
         if died_of:
             return "crashed", f"killed by signal {died_of} ({signal.strsignal(died_of)})"
         status = os.waitstatus_to_exitcode(end["status"]) if end["alone"] else "none"
-        return "never-finished", f"{detail} (exit status {status})"
+        return "never-finished", f"its process ended before it answered (exit status {status})"
     return "failed", detail
 
 

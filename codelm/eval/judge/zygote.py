@@ -47,14 +47,23 @@ class Zygote:
         ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, handles)]
         self.connection.sendmsg([json.dumps({"start": user}).encode()], ancillary)
 
-    def end(self) -> dict[str, Any]:
-        """Kill what is left of the program.
+    def await_death(self) -> None:
+        """Receive the news of a program's death; to be called when there is something to receive.
+
+        Raises:
+            ChildProcessError: when it is the zygote that died.
+        """
+        if not self.connection.recv(65536):
+            raise ChildProcessError("the zygote is gone")
+
+    def end(self, patience: float = 0.0) -> dict[str, Any]:
+        """Kill what is left of the program, after so many seconds in which it may die of itself.
 
         Returns:
             status (as of `waitpid`), alone (whether it died before we killed it), cpu_seconds, max_rss (bytes),
             survivors (processes it had left behind, now dead) and clean (whether all of them are).
         """
-        self.connection.send(json.dumps({"end": True}).encode())
+        self.connection.send(json.dumps({"end": patience}).encode())
         while True:
             message = json.loads(self.connection.recv(65536) or b'{"gone": true}')
             if "status" in message:
@@ -98,7 +107,7 @@ def _run(control: socket.socket, limits: Limits, isolation: Isolation, ruleset: 
             for handle in handles:
                 os.close(handle)
         elif child is not None:
-            control.send(json.dumps(_bury(child, user)).encode())
+            control.send(json.dumps(_bury(child, user, order["end"])).encode())
             child = None
 
 
@@ -133,8 +142,10 @@ def _is_dead(child: int) -> bool:
     return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
-def _bury(child: int, user: int | None) -> dict[str, Any]:
-    alone = _is_dead(child)
+def _bury(child: int, user: int | None, patience: float) -> dict[str, Any]:
+    deadline = time.monotonic() + patience
+    while not (alone := _is_dead(child)) and time.monotonic() < deadline:
+        time.sleep(0.001)
     if not alone:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child, signal.SIGKILL)

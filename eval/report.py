@@ -1,0 +1,63 @@
+"""The tables that the evaluation recipe prints at its end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from codelm.eval.sandbox.confine import Isolation
+from codelm.eval.selftest import Attempt, SelfTest
+
+if TYPE_CHECKING:  # it imports torch, which the checks without a model do not need
+    from codelm.eval.run import HumanEvalResult
+
+_NAMES = {"humaneval_gold_bpb": "reference solutions, bits per byte"}
+
+
+def print_result(result: HumanEvalResult, folder: Path) -> None:
+    """Scores with their errors, the verdicts behind them, and where the files are."""
+    table = Table("HumanEval", "value", "± standard error", "95 % interval", "n")
+    for score in result.scores:
+        error = "" if score.standard_error is None else f"{score.standard_error:.4f}"
+        interval = f"{score.low:.4f} – {score.high:.4f}"
+        table.add_row(_NAMES.get(score.name, score.name), f"{score.value:.4f}", error, interval, str(score.n))
+    console = Console()
+    console.print(table)
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(result.kinds.items(), key=lambda item: -item[1]))
+    console.print(f"verdicts: {kinds}; judge: literal; sandbox: {result.isolation.describe()}", highlight=False)
+    if result.prompts_shortened:
+        console.print(f"{result.prompts_shortened} prompts were cut from the left to fit the model's length")
+    if result.kinds.get("unjudged"):
+        console.print("the judge broke on some completions: run the same command again to judge them")
+    console.print(f"files: {folder}", highlight=False, soft_wrap=True)
+
+
+def print_self_test(outcome: SelfTest) -> None:
+    """Counts, and every verdict that is not as it must be."""
+    table = Table("judged", "must", "passed", "of")
+    for title, must, verdicts in (
+        ("HumanEval's reference solutions", "pass", outcome.references),
+        ("odd but correct programs", "pass", outcome.correct),
+        ("forgeries", "not pass", outcome.forged),
+    ):
+        table.add_row(title, must, str(sum(verdict.passed for verdict in verdicts)), str(len(verdicts)))
+    console = Console()
+    console.print(table)
+    console.print(f"judge: literal; sandbox: {outcome.isolation.describe()}", highlight=False)
+    for verdict in outcome.wrong:
+        console.print(f"WRONG: {verdict.id}: {verdict.kind} ({verdict.detail})", highlight=False, markup=False)
+
+
+def print_sandbox(isolation: Isolation, attempts: list[Attempt]) -> None:
+    """The level, why it is no higher, and what programs could do."""
+    console = Console()
+    console.print(f"level: {isolation.describe()}", highlight=False)
+    for note in isolation.notes:
+        console.print(f"  {note}", highlight=False)
+    table = Table("a program tried to", "outcome", "by")
+    for attempt in attempts:
+        table.add_row(attempt.what, "denied" if attempt.denied else "ALLOWED", attempt.detail.split(": ")[0])
+    console.print(table)
