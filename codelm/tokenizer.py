@@ -227,7 +227,8 @@ class JsonTokenizer:
         self._set_ids(file)
 
     def _set_ids(self, file: Path) -> None:
-        self.vocab_size: int = self._tokenizer.get_vocab_size(with_added_tokens=True)
+        # Not get_vocab_size: ids may have gaps.
+        self.vocab_size: int = max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
         added = self._tokenizer.get_added_tokens_decoder()
         special = {token.content: index for index, token in added.items() if token.special}
         eos, pad = _named_tokens(file.parent, special)
@@ -416,16 +417,11 @@ def _piece_bytes(processor: Any, index: int, piece: str) -> bytes:
 
 
 def _decode(table: list[bytes], written_out: dict[int, bytes], ids: Iterable[int]) -> str:
-    try:
-        if written_out:
-            return b"".join([written_out.get(index) or table[index] for index in map(int, ids)]).decode(
-                errors="replace"
-            )
-        return b"".join([table[index] for index in ids]).decode(errors="replace")
-    except IndexError:
-        raise TokenizerError(
-            f"an id is outside the vocabulary of {len(table)}: the ids come from another tokenizer"
-        ) from None
+    numbers = [int(index) for index in ids]
+    if numbers and not 0 <= min(numbers) <= max(numbers) < len(table):
+        bad = next(index for index in numbers if not 0 <= index < len(table))
+        raise TokenizerError(f"id {bad} is outside the vocabulary of {len(table)}: the ids come from another tokenizer")
+    return b"".join([written_out.get(index) or table[index] for index in numbers]).decode(errors="replace")
 
 
 @functools.cache

@@ -54,10 +54,9 @@ def _row(language: str, files: int, size: int, tokens: int, samples: int, held_o
 
 
 def _print_dropped(dropped: dict[str, dict[str, int]]) -> None:
-    reasons: Counter[str] = Counter()
-    for language, counts in dropped.items():
-        if language != "other":
-            reasons.update(counts)
-    listed = ", ".join(f"{reason} {files:,}" for reason, files in reasons.most_common())
-    other = sum(dropped.get("other", {}).values())
-    print(f"dropped files: {listed or 'none'}; files of no language: {other:,}")
+    print("\ndropped files by reason:")
+    by_number = sorted(dropped.items(), key=lambda item: -sum(item[1].values()))
+    for language, reasons in by_number:
+        listed = ", ".join(f"{reason} {files:,}" for reason, files in Counter(reasons).most_common())
+        print(f"{language:<18}{sum(reasons.values()):>9,}  {listed}")
+    print()

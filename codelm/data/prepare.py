@@ -24,6 +24,7 @@ from codelm.data.select import LEFT_OUT, SPLITS, Selection, select
 from codelm.data.shards import token_dtype
 from codelm.data.sources import list_files, read_documents
 from codelm.data.store import (
+    PARTITION_BYTES,
     DocumentWriter,
     Plan,
     Record,
@@ -71,8 +72,10 @@ class Survey:
     dropped: dict[str, dict[str, int]]
 
 
-def prepare(config: DataConfig, progress: Progress = _silent) -> Prepared:
+def prepare(config: DataConfig, progress: Progress = _silent, partition_bytes: int = PARTITION_BYTES) -> Prepared:
     """Prepare the corpus of a configuration, or continue, or find it finished.
+
+    `partition_bytes` is the size of the units of work; the result does not depend on it.
 
     Raises:
         DataError: when a source is absent, nothing is kept, or the output folder holds something else.
@@ -88,7 +91,7 @@ def prepare(config: DataConfig, progress: Progress = _silent) -> Prepared:
     with opened(config) as space:
         try:
             counts = Counts()
-            partitions = _list(space, config, counts, progress)
+            partitions = _list(space, config, partition_bytes, counts, progress)
             _read(space, config, partitions, workers, counts, progress)
             records = (read_records(_documents(space, index)) for index in range(len(partitions)))
             selection = select(records, config, counts)
@@ -160,14 +163,15 @@ def _reporting(files: Iterator[Any], progress: Progress) -> Iterator[Any]:
     progress(LISTING, number, number)
 
 
-def _list(space: Workspace, config: DataConfig, counts: Counts, progress: Progress) -> list[int]:
+def _list(space: Workspace, config: DataConfig, partition_bytes: int, counts: Counts, progress: Progress) -> list[int]:
     """Write the plan of every partition; returns their sizes in bytes of candidate files."""
     folder = space.work / "plan"
     if not folder.exists():
         scanned = Counts()
         sizes = []
         with whole_folder(folder, space.scratch) as filling:
-            for index, plan in enumerate(partition(_reporting(list_files(config, scanned), progress))):
+            files = _reporting(list_files(config, scanned), progress)
+            for index, plan in enumerate(partition(files, partition_bytes)):
                 save_plan(plan, filling / f"{index:05}.json")
                 sizes.append(plan_bytes(plan))
             write_json({"sizes": sizes, "dropped": scanned.to_dict()}, filling / "summary.json")

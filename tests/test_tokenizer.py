@@ -1,0 +1,278 @@
+"""The tokenizer: every text comes back, ids are SentencePiece's own, and another tokenizer is noticed."""
+
+import json
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sentencepiece
+import tokenizers
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from codelm.errors import TokenizerError
+from codelm.tokenizer import (
+    EOS,
+    PROBE,
+    SPECIAL_PIECES,
+    CodeTokenizer,
+    Fingerprint,
+    JsonTokenizer,
+    load_tokenizer,
+    train_tokenizer,
+)
+
+STDLIB = Path(sysconfig.get_path("stdlib"))
+VOCABULARY = 700
+
+
+def library_files(number: int) -> list[str]:
+    return [path.read_bytes().decode() for path in sorted(STDLIB.glob("*.py"))[:number]]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> CodeTokenizer:
+    return train_tokenizer(library_files(25), VOCABULARY, tmp_path_factory.mktemp("tokenizer"))
+
+
+@pytest.fixture(scope="module")
+def bpe(tmp_path_factory: pytest.TempPathFactory) -> JsonTokenizer:
+    """A byte-level BPE as SmolLM2 and GPT-2 have it, made by the `tokenizers` library itself."""
+    model = tokenizers.Tokenizer(tokenizers.models.BPE())
+    model.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    model.decoder = tokenizers.decoders.ByteLevel()
+    alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
+    trainer = tokenizers.trainers.BpeTrainer(vocab_size=900, special_tokens=[EOS, "<pad>"], initial_alphabet=alphabet)
+    model.train_from_iterator(library_files(10), trainer)
+    model.add_special_tokens(["<fim_prefix>"])
+    model.add_tokens(["  added text"])
+    folder = tmp_path_factory.mktemp("bpe")
+    model.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": EOS, "pad_token": {"content": "<pad>"}}))
+    return JsonTokenizer(folder)
+
+
+@pytest.fixture(scope="module", params=["trained", "bpe"])
+def tokenizer(request: pytest.FixtureRequest) -> Iterator[CodeTokenizer | JsonTokenizer]:
+    yield request.getfixturevalue(request.param)
+
+
+AWKWARD = [
+    "",
+    " ",
+    "\n",
+    "\t",
+    "\r\n",
+    "\0",
+    "a\0b",
+    "  leading and trailing  ",
+    " " * 1000,
+    "\t" * 37 + "x" + "\t \t \n\n\n\n\r\r",
+    "\u2581",
+    "a\u2581 \u2581b\u2581\u2581",
+    "\ufeffint x;",
+    "\ufffd\ufffe\u2028\x85\x0b\x0c\x1c",
+    "naïve ﬁ Å Å ½ ①",
+    "日本語のコメント 🙂👩‍👩‍👧‍👦 🇫🇷",
+    "x" * 5000,
+    "0123456789" * 50,
+    PROBE,
+    *(piece + " x" for piece in (*SPECIAL_PIECES, EOS, "<|pad|>", "<|unk|>", "<0x41>", "<s>", "  added text")),
+]
+
+
+@pytest.mark.parametrize("text", AWKWARD, ids=lambda text: ascii(text[:20]))
+def test_every_text_comes_back(tokenizer: CodeTokenizer | JsonTokenizer, text: str) -> None:
+    ids = tokenizer.encode(text)
+    assert tokenizer.decode(ids) == text
+    assert tokenizer.decode(ids, keep_special=True) == text
+    assert tokenizer.token_bytes()[ids].sum() == len(text.encode())
+
+
+@given(st.text())
+@example("\u2581" * 3 + "\t\t \x00")
+@settings(max_examples=300, deadline=None)
+def test_any_text_comes_back(trained: CodeTokenizer, text: str) -> None:
+    assert trained.decode(trained.encode(text)) == text
+
+
+@given(st.text(st.sampled_from("ab1 \t\n\r\u2581<|>_()é🙂")))
+@settings(max_examples=300, deadline=None)
+def test_texts_of_code_like_characters_come_back(trained: CodeTokenizer, bpe: JsonTokenizer, text: str) -> None:
+    assert trained.decode(trained.encode(text)) == text
+    assert bpe.decode(bpe.encode(text)) == text
+
+
+def test_real_files_come_back_and_a_megabyte_without_a_space_too(trained: CodeTokenizer) -> None:
+    for text in [*library_files(60), "x9_" * 350_000]:
+        ids = trained.encode(text)
+        assert trained.decode(ids) == text
+        assert trained.token_bytes()[ids].sum() == len(text.encode())
+
+
+def test_ids_are_those_of_bare_sentencepiece(trained: CodeTokenizer) -> None:
+    bare = sentencepiece.SentencePieceProcessor(model_file=str(trained.path / "spiece.model"))
+    for text in library_files(60):
+        if "\u2581" not in text:
+            assert trained.encode(text) == bare.encode(text)
+
+
+def test_bpe_ids_are_those_of_the_library_and_real_files_come_back(bpe: JsonTokenizer) -> None:
+    library = tokenizers.Tokenizer.from_file(str(bpe.path / "tokenizer.json"))
+    for text in library_files(10):
+        ids = bpe.encode(text)
+        assert ids == library.encode(text, add_special_tokens=False).ids
+        assert bpe.decode(ids) == text == library.decode(ids)
+
+
+def test_text_never_becomes_a_special_token(tokenizer: CodeTokenizer | JsonTokenizer) -> None:
+    special = {tokenizer.eos_id, tokenizer.pad_id, *tokenizer.special_ids.values()}
+    text = " ".join([EOS, "<|pad|>", "<pad>", *SPECIAL_PIECES])
+    assert not special & set(tokenizer.encode(text))
+
+
+def test_special_tokens_vanish_or_are_written_out(trained: CodeTokenizer) -> None:
+    ids = [*trained.encode("a"), trained.special_ids["fim_middle"], *trained.encode(" b"), trained.eos_id]
+    assert trained.decode(ids) == "a b"
+    assert trained.decode(ids, keep_special=True) == f"a<fim_middle> b{EOS}"
+
+
+def test_a_character_cut_in_two_becomes_a_replacement_character(trained: CodeTokenizer) -> None:
+    assert trained.decode(trained.encode("🙂")[:-1]) == "\ufffd"
+
+
+def test_reserved_ids(trained: CodeTokenizer) -> None:
+    assert (trained.unk_id, trained.eos_id, trained.pad_id) == (0, 1, 2)
+    names = ["fim_prefix", "fim_suffix", "fim_middle", "fim_pad", "repo_name", "file_sep"]
+    assert trained.special_ids == {name: index for index, name in enumerate(names, 3)}
+    assert trained.vocab_size == VOCABULARY == len(trained.token_bytes())
+    assert trained.token_bytes().dtype == np.int32
+
+
+def test_newlines_and_tabs_cost_at_most_a_token_each(trained: CodeTokenizer) -> None:
+    assert len(trained.encode("\n")) == len(trained.encode("\t")) == len(trained.encode("\t" * 8)) == 1
+
+
+def test_digits_are_split(trained: CodeTokenizer) -> None:
+    assert len(trained.encode("12345")) == 5
+
+
+@pytest.mark.parametrize("bad", [-1, VOCABULARY, 10**9])
+def test_ids_outside_the_vocabulary_are_refused(trained: CodeTokenizer, bad: int) -> None:
+    with pytest.raises(TokenizerError, match="outside the vocabulary of 700"):
+        trained.decode([5, bad])
+
+
+def test_lone_surrogates_are_refused_with_their_place(tokenizer: CodeTokenizer | JsonTokenizer) -> None:
+    with pytest.raises(TokenizerError, match=r"U\+DC80 at character 2"):
+        tokenizer.encode("ab\udc80\u2581")
+
+
+def test_the_same_texts_train_the_same_model(tmp_path: Path) -> None:
+    texts = library_files(8)
+    first = train_tokenizer(texts, 400, tmp_path / "a")
+    second = train_tokenizer(iter(texts), 400, tmp_path / "b")
+    other = train_tokenizer(texts[1:], 400, tmp_path / "c")
+    assert (tmp_path / "a" / "spiece.model").read_bytes() == (tmp_path / "b" / "spiece.model").read_bytes()
+    assert first.fingerprint() == second.fingerprint()
+    assert not first.fingerprint().matches(other.fingerprint())
+
+
+def test_long_texts_without_a_space_are_trained_on(tmp_path: Path) -> None:
+    """SentencePiece alone leaves out texts above a length, and aborts the process on such a one below it."""
+    letters = np.random.default_rng(0).integers(97, 123, 150_000, dtype=np.uint8).tobytes().decode()
+    trained = train_tokenizer([letters, *library_files(3), "ω" * 3000], 400, tmp_path)
+    assert len(trained.encode("ω")) == 1
+
+
+@pytest.mark.parametrize(
+    ("texts", "sentence"),
+    [([], "there is no text"), (["few"], "1 texts are too few for a vocabulary of 5000; set vocab_size to at most")],
+)
+def test_too_little_text_is_refused(tmp_path: Path, texts: list[str], sentence: str) -> None:
+    with pytest.raises(TokenizerError, match=sentence):
+        train_tokenizer(texts, 5000, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_save_and_load_keep_the_fingerprint(tokenizer: CodeTokenizer | JsonTokenizer, tmp_path: Path) -> None:
+    tokenizer.save(tmp_path)
+    loaded = load_tokenizer(tmp_path)
+    assert type(loaded) is type(tokenizer)
+    assert loaded.fingerprint() == tokenizer.fingerprint()
+    assert (loaded.eos_id, loaded.pad_id) == (tokenizer.eos_id, tokenizer.pad_id)
+    assert loaded.lossless
+    stored = Fingerprint.from_dict(json.loads((tmp_path / "fingerprint.json").read_text()))
+    assert stored == tokenizer.fingerprint()
+
+
+def test_a_library_that_reads_the_same_model_differently_is_noticed(trained: CodeTokenizer) -> None:
+    mine = trained.fingerprint()
+    newer = Fingerprint(**{**mine.to_dict(), "library": "sentencepiece 0.2.3"})  # type: ignore[arg-type]
+    assert mine.matches(newer)
+    different = Fingerprint(**{**newer.to_dict(), "probe_sha256": "0" * 64})  # type: ignore[arg-type]
+    assert not mine.matches(different)
+    assert "sentencepiece 0.2.3" in mine.difference(different)
+
+
+def test_the_probe_has_runs_of_spaces_of_every_width() -> None:
+    """SentencePiece 0.2.2 breaks ties in such runs differently from 0.2.1."""
+    assert all(f"\n{' ' * width}x{' ' * (40 - width)}#" in PROBE for width in range(41))
+
+
+@pytest.mark.parametrize(
+    ("contents", "sentence"),
+    [
+        ({}, "holds neither spiece.model nor tokenizer.json"),
+        ({"spiece.model": b""}, "no SentencePiece model"),
+        ({"spiece.model": b"\x00garbage" * 99}, "no SentencePiece model"),
+        ({"tokenizer.json": b"{"}, "no tokenizer.json that"),
+        ({"tokenizer.json": b'{"model": 1}'}, "no tokenizer.json that"),
+    ],
+)
+def test_damaged_tokenizers_are_refused(tmp_path: Path, contents: dict[str, bytes], sentence: str) -> None:
+    for name, data in contents.items():
+        (tmp_path / name).write_bytes(data)
+    with pytest.raises(TokenizerError, match=sentence):
+        load_tokenizer(tmp_path)
+
+
+def test_an_absent_tokenizer_is_named(tmp_path: Path) -> None:
+    with pytest.raises(TokenizerError, match="there is no tokenizer at .*nowhere"):
+        load_tokenizer(tmp_path / "nowhere")
+
+
+def test_a_truncated_model_is_refused(trained: CodeTokenizer, tmp_path: Path) -> None:
+    whole = (trained.path / "spiece.model").read_bytes()
+    trained.save(tmp_path)
+    for length in (1, 100, len(whole) // 2, len(whole) - 1):
+        (tmp_path / "spiece.model").write_bytes(whole[:length])
+        with pytest.raises(TokenizerError):
+            load_tokenizer(tmp_path)
+
+
+def test_a_model_swapped_under_its_fingerprint_is_refused(trained: CodeTokenizer, tmp_path: Path) -> None:
+    other = train_tokenizer(library_files(8), 400, tmp_path)
+    assert other.vocab_size == 400
+    (tmp_path / "spiece.model").write_bytes((trained.path / "spiece.model").read_bytes())
+    with pytest.raises(TokenizerError, match="is not the one its fingerprint.json was written for"):
+        load_tokenizer(tmp_path)
+
+
+def test_a_json_tokenizer_without_an_end_of_text_token_is_refused(bpe: JsonTokenizer, tmp_path: Path) -> None:
+    text = (bpe.path / "tokenizer.json").read_text().replace(EOS, "<|nothing|>")
+    (tmp_path / "tokenizer.json").write_text(text)
+    with pytest.raises(TokenizerError, match=r"put its tokenizer_config\.json beside it"):
+        load_tokenizer(tmp_path)
+
+
+def test_loading_needs_neither_torch_nor_transformers(trained: CodeTokenizer) -> None:
+    script = (
+        "import sys; from codelm.tokenizer import load_tokenizer; load_tokenizer(sys.argv[1]).encode('x')\n"
+        "assert not {'torch', 'transformers', 'tokenizers', 'pydantic'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script, str(trained.path)], check=True)
