@@ -49,6 +49,8 @@ class _Resolution:
             return {key: self.checked(child, (*path, key)) for key, child in node.value.items()}
         if isinstance(node.value, list):
             return [self.checked(child, (*path, index)) for index, child in enumerate(node.value)]
+        if node.unreadable:
+            self.broken.add(path)
         if not (isinstance(node.value, str) and "${" in node.value):
             return node.value
         try:

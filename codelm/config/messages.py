@@ -47,7 +47,7 @@ def problems_of(
 
 
 def _blamed(error: ErrorDetails, path: KeyPath, root: Node) -> KeyPath:
-    """Of the keys that a section's own check speaks of the one given last (command line, child, parent), else `path`."""
+    """The key that a section's own check speaks of; of several the one given last (command line, child, parent)."""
     section = find(root, path)
     if error["type"] != "value_error" or section is None or section.entries is None:
         return path

@@ -94,7 +94,6 @@ _TRAIN = {
     "model.init_device": "the weights are made where they are trained; delete the key",
     "model.no_bias": "the architecture has no biases; delete the key",
     "model.loss_fn": "there is one loss; delete the key",
-    "model.attn_impl": "write `model.attn_config.attn_impl`",
     "model.alibi": "write `model.attn_config.alibi`",
     "model.use_flash_attention_2": "write `model.attn_impl`",
     "model.trust_remote_code": "remote code is never run; delete the key",

@@ -5,7 +5,7 @@ OmegaConf keeps no positions, so the nodes are PyYAML's; scalars mean what Omega
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +48,14 @@ class Problem:
 class Node:
     """A value and where its key stands; `value` is a scalar, a dict of nodes or a list of nodes.
 
-    `note` says why keys may be missing from a section that replaced another.
+    `note` says why keys may be missing from a section that replaced another; `unreadable` values (null here) have
+    been reported already.
     """
 
     value: object
     place: Place
     note: str = ""
+    unreadable: bool = False
 
     @property
     def entries(self) -> "dict[str, Node] | None":
@@ -272,9 +274,8 @@ def _friendly(error: yaml.MarkedYAMLError, text: str) -> str:
 def _build(node: "yaml.Node", reading: Reading, path: KeyPath, above: tuple[int, ...]) -> Node:
     reading.count += 1
     if reading.count > MAX_NODES:
-        raise _SyntaxFault(
-            reading.place(node.start_mark), f"expands to more than {MAX_NODES} values; use fewer aliases"
-        )
+        text = f"the YAML has more than {MAX_NODES} values, aliases counted as often as they are used"
+        raise _SyntaxFault(reading.place(node.start_mark), text)
     if id(node) in above:
         raise _SyntaxFault(reading.place(node.start_mark), "an alias stands inside what it names, without end")
     inside = (*above, id(node))
@@ -284,7 +285,7 @@ def _build(node: "yaml.Node", reading: Reading, path: KeyPath, above: tuple[int,
     if isinstance(node, yaml.SequenceNode):
         items = [_build(child, reading, (*path, index), inside) for index, child in enumerate(node.value)]
         return Node(items, place)
-    return Node(_scalar(node, reading, path), place)
+    return _scalar(node, reading, path)
 
 
 def _entries(node: "yaml.MappingNode", reading: Reading, path: KeyPath, above: tuple[int, ...]) -> dict[str, Node]:
@@ -305,7 +306,7 @@ def _entries(node: "yaml.MappingNode", reading: Reading, path: KeyPath, above: t
             continue
         lines[key] = key_node.start_mark.line + 1
         built = _build(value_node, reading, (*path, key), above)
-        own[key] = Node(built.value, reading.place(key_node.start_mark))
+        own[key] = replace(built, place=reading.place(key_node.start_mark))
     return {**merged, **own}
 
 
@@ -328,18 +329,18 @@ def _key(node: "yaml.Node", reading: Reading, path: KeyPath) -> str | None:
         reading.complain(node.start_mark, dotted((*path, node.value)), text)
     else:
         reading.complain(
-            node.start_mark, dotted(path), "a key must be a text; is a `{{…}}` or `[…]` missing its quotes?"
+            node.start_mark, dotted(path), "a key must be a text; a value that starts with `{` or `[` may need quotes"
         )
     return None
 
 
-def _scalar(node: "yaml.Node", reading: Reading, path: KeyPath) -> object:
-    constructor = Loader("")
+def _scalar(node: "yaml.Node", reading: Reading, path: KeyPath) -> Node:
+    place = reading.place(node.start_mark)
     try:
-        return constructor.construct_object(node)
+        return Node(Loader("").construct_object(node), place)
     except yaml.constructor.ConstructorError:
         text = f"the YAML tag `{node.tag}` is not supported; write a plain value"
     except ValueError:
         text = f"`{node.value}` looks like a number but is none; write it in quotes if it is a text"
     reading.complain(node.start_mark, dotted(path), text)
-    return None
+    return Node(None, place, unreadable=True)

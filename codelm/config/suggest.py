@@ -16,10 +16,12 @@ def closest(word: str, known: Iterable[str], limit: int | None = None) -> str | 
     if len(word) > MAX_LETTERS:
         return None
     allowed = max(1, len(folded) // 3) if limit is None else limit
-    ranked = [(slips(folded, _fold(other)), abs(len(other) - len(word)), other) for other in known]
+    ranked = [
+        (slips(folded, _fold(other)), other[:1] != word[:1], abs(len(other) - len(word)), other) for other in known
+    ]
     best = min(ranked, default=None)
-    if best is not None and best[0] <= allowed and best[0] < max(len(folded), 2):
-        return best[2]
+    if best is not None and best[0] <= allowed and best[0] < max(len(folded), len(best[3])):
+        return best[3]
     alike = get_close_matches(word, known, n=1, cutoff=0.7) if limit is None else []
     return alike[0] if alike else None
 

@@ -70,7 +70,8 @@ MALFORMED = {
     "seed.x=3": "seed.x: seed is not a section, so it has no key `x`",
     "run_name.x=3": "run_name.x: run_name is not a section, so it has no key `x`",
     "optimizer.lrr=3": "optimizer.lrr: unknown key; did you mean `lr`?",
-    "train_data.mixture.pyton=3": "train_data.mixture.pyton: `pyton` is none of the 20 languages; did you mean `python`?",
+    "train_data.mixture.pyton=3": "train_data.mixture.pyton: `pyton` is none of the 20 languages; did you mean"
+    " `python`?",
     "load_path={a: 1, a: 2}": "load_path.a: the key is here a second time (first in line 1); delete one of the two",
 }
 
