@@ -20,7 +20,7 @@ _NAMES = {"humaneval_gold_bpb": "reference solutions, bits per byte"}
 def print_result(result: HumanEvalResult, folder: Path) -> None:
     """Scores with their errors, the verdicts behind them, and where the files are."""
     table = Table("HumanEval", "value", "± standard error", "95 % interval", "n")
-    for score in result.scores:
+    for score in result.scores.values():
         error = "" if score.standard_error is None else f"{score.standard_error:.4f}"
         interval = f"{score.low:.4f} – {score.high:.4f}"
         table.add_row(_NAMES.get(score.name, score.name), f"{score.value:.4f}", error, interval, str(score.n))

@@ -80,11 +80,11 @@ class HumanEvalResult:
     """What came out: scores first, and all that they rest on.
 
     Attributes:
-        scores: pass@k for each k up to the number of samples, then `humaneval_gold_bpb` (bits per byte).
+        scores: by name: pass@k for each k up to the number of samples, and `humaneval_gold_bpb` (bits per byte).
         kinds: how many verdicts of each kind.
     """
 
-    scores: list[Score]
+    scores: dict[str, Score]
     kinds: dict[str, int]
     completions: list[Completion]
     verdicts: list[Verdict]
@@ -93,13 +93,13 @@ class HumanEvalResult:
 
     @property
     def pass_at_1(self) -> Score:
-        """The first score."""
-        return self.scores[0]
+        """The score that is always there."""
+        return self.scores["pass@1"]
 
     def summary(self) -> dict[str, Any]:
         """The content of summary.json."""
         return {
-            "scores": {score.name: score.to_dict() for score in self.scores},
+            "scores": {name: score.to_dict() for name, score in self.scores.items()},
             "verdicts": self.kinds,
             "isolation": self.isolation.to_dict(),
             "prompts_shortened": self.prompts_shortened,
@@ -155,7 +155,7 @@ def evaluate_humaneval(
     scores = _pass_at_k(verdicts, completions, section.num_samples, settings)
     scores.append(_gold(model, tokenizer, problems, folder, settings, progress))
     result = HumanEvalResult(
-        scores=scores,
+        scores={score.name: score for score in scores},
         kinds=dict(Counter(verdict.kind for verdict in verdicts)),
         completions=completions,
         verdicts=verdicts,

@@ -85,7 +85,10 @@ class _WorkerProcess:
         if not found:
             return None, alive
         self.pending = rest
-        return json.loads(line), alive
+        try:
+            return json.loads(line), alive
+        except ValueError:
+            return None, False
 
     def last_words(self) -> str:
         self.errors.seek(0)
