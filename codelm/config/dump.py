@@ -1,9 +1,13 @@
 """A configuration → YAML that loads again to the same configuration."""
 
+import re
+
 import yaml
 
 from codelm.config.fields import Section
 from codelm.config.source import omegaconf_scalars
+
+_LINE_BREAKS = re.compile("[\x85\u2028\u2029\ufeff\r]")
 
 
 class _Dumper(yaml.SafeDumper):
@@ -13,13 +17,23 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
+_NO_DEFAULTS: dict[str, list] = {}
 _Dumper.yaml_implicit_resolvers = {
     **yaml.SafeDumper.yaml_implicit_resolvers,
     **{
         first: [*yaml.SafeDumper.yaml_implicit_resolvers.get(first, []), *pairs]
-        for first, pairs in omegaconf_scalars({}).items()
+        for first, pairs in omegaconf_scalars(_NO_DEFAULTS).items()
     },
 }
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    # PyYAML folds these when it does not escape them.
+    style = '"' if _LINE_BREAKS.search(text) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)
 
 
 def resolved_yaml(config: Section) -> str:
@@ -32,4 +46,5 @@ def _escaped(value: object) -> object:
         return {key: _escaped(child) for key, child in value.items()}
     if isinstance(value, list):
         return [_escaped(child) for child in value]
-    return value.replace("${", "\\${") if isinstance(value, str) else value
+    # OmegaConf reads `\${` as `${`, and halves the backslashes before it.
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", value) if isinstance(value, str) else value
