@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -57,8 +56,8 @@ def bpe(tmp_path_factory: pytest.TempPathFactory) -> JsonTokenizer:
 
 
 @pytest.fixture(scope="module", params=["trained", "bpe"])
-def tokenizer(request: pytest.FixtureRequest) -> Iterator[CodeTokenizer | JsonTokenizer]:
-    yield request.getfixturevalue(request.param)
+def tokenizer(request: pytest.FixtureRequest) -> CodeTokenizer | JsonTokenizer:
+    return request.getfixturevalue(request.param)
 
 
 AWKWARD = [
@@ -242,7 +241,7 @@ def test_damaged_tokenizers_are_refused(tmp_path: Path, contents: dict[str, byte
 
 
 def test_an_absent_tokenizer_is_named(tmp_path: Path) -> None:
-    with pytest.raises(TokenizerError, match="there is no tokenizer at .*nowhere"):
+    with pytest.raises(TokenizerError, match=r"there is no tokenizer at .*nowhere"):
         load_tokenizer(tmp_path / "nowhere")
 
 
@@ -259,7 +258,7 @@ def test_a_model_swapped_under_its_fingerprint_is_refused(trained: CodeTokenizer
     other = train_tokenizer(library_files(8), 400, tmp_path)
     assert other.vocab_size == 400
     (tmp_path / "spiece.model").write_bytes((trained.path / "spiece.model").read_bytes())
-    with pytest.raises(TokenizerError, match="is not the one its fingerprint.json was written for"):
+    with pytest.raises(TokenizerError, match=r"is not the one its fingerprint\.json was written for"):
         load_tokenizer(tmp_path)
 
 

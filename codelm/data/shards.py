@@ -9,6 +9,7 @@ import functools
 import hashlib
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Self
@@ -163,10 +164,10 @@ class ShardReader:
         self.folder = Path(folder) / split / language
         shards = _read_index(self.folder)
         self.dtype, self.max_seq_len = _row_type(self.folder, shards)
-        self._files = [self.folder / shard["raw_data"]["basename"] for shard in shards]
+        self._files = [self.folder / shard.file for shard in shards]
         for file, shard in zip(self._files, shards, strict=True):
-            check_size(file, shard["raw_data"]["bytes"])
-        self._first = np.cumsum([0, *(shard["samples"] for shard in shards)])
+            check_size(file, shard.bytes)
+        self._first = np.cumsum([0, *(shard.samples for shard in shards)])
         self._maps: dict[int, np.ndarray] = {}
 
     def __len__(self) -> int:
@@ -200,30 +201,51 @@ class ShardReader:
         return np.frombuffer(raw, self.dtype, samples * self.max_seq_len, offset=first).reshape(samples, -1)
 
 
-def _read_index(folder: Path) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class _Entry:
+    """One shard of an `index.json`, whoever wrote it."""
+
+    file: str
+    bytes: int
+    samples: int
+    kind: str
+    """Its format, compression and column encodings in one string."""
+
+
+def _read_index(folder: Path) -> list[_Entry]:
     file = folder / INDEX_FILE
     try:
-        index = json.loads(file.read_text(encoding="utf-8"))
-        return index["shards"]
+        shards = json.loads(file.read_text(encoding="utf-8"))["shards"]
+        return [
+            _Entry(
+                file=Path(shard["raw_data"]["basename"]).name,
+                bytes=int(shard["raw_data"]["bytes"]),
+                samples=int(shard["samples"]),
+                kind=" ".join([shard["format"], shard["compression"] or "raw", *shard["column_encodings"]]),
+            )
+            for shard in shards
+        ]
     except FileNotFoundError:
         raise DataError(f"there are no shards at {folder} ({INDEX_FILE} is absent); run data_prep/main.py") from None
     except (ValueError, KeyError, TypeError):
         raise DataError(f"{file} is damaged; delete the folder and prepare the data again") from None
 
 
-def _row_type(folder: Path, shards: list[dict[str, Any]]) -> tuple[np.dtype, int]:
+_KIND = re.compile(r"mds raw ndarray:(u?int\d+):(\d+)")
+
+
+def _row_type(folder: Path, shards: list[_Entry]) -> tuple[np.dtype, int]:
     """The one dtype and row length of all shards of an index."""
     if not shards:
         return np.dtype("<u2"), 0
-    layouts = {(tuple(shard["column_encodings"]), shard["format"], shard.get("compression")) for shard in shards}
-    (encodings, kind, compression), *others = layouts
-    parts = encodings[0].split(":")
-    if others or kind != "mds" or compression or len(encodings) != 1 or len(parts) != 3 or parts[0] != "ndarray":
+    kinds = sorted({shard.kind for shard in shards})
+    match = _KIND.fullmatch(kinds[0])
+    if len(kinds) > 1 or match is None:
         raise DataError(
             f"the shards in {folder} are not uncompressed MDS with one column `ndarray:<dtype>:<length>`"
-            f" (found {', '.join(encodings)}); write them with data_prep/main.py"
+            f" (found: {'; '.join(kinds)}); write them with data_prep/main.py"
         )
-    return np.dtype(parts[1]).newbyteorder("<"), int(parts[2])
+    return np.dtype(match[1]).newbyteorder("<"), int(match[2])
 
 
 def check_size(file: Path, size: int) -> None:
