@@ -13,7 +13,6 @@ from codelm.config import load_config
 from codelm.config.source import Loader
 from codelm.errors import ConfigError
 
-
 SMALL_EVAL = "run_name: x\nmodel: {path: y}\ntasks: {}\noutput_folder: z\n"
 
 FILES = {
@@ -150,10 +149,13 @@ def test_a_pipe_can_be_read(write, tmp_path):
     writer.join()
 
 
-SCALARS = (
-    "1 -1 +1 0 1_000 0x1F 0b11 010 1e-4 1E5 1e+5 -2.5e-3 1. 1.5 .5 1_0.5 .inf -.inf true True yes off null ~ Null none"
-    " 2024-01-01 12:30 1e 1e- e5 1.2.3 100ba 5e9tok 0.1.0 1,5 a-b 'x' \"1\" =a ١"
-).split()
+# fmt: off
+SCALARS = [
+    "1", "-1", "+1", "0", "1_000", "0x1F", "0b11", "010", "1e-4", "1E5", "1e+5", "-2.5e-3", "1.", "1.5", ".5",
+    "1_0.5", ".inf", "-.inf", "true", "True", "yes", "off", "null", "~", "Null", "none", "2024-01-01",
+    "12:30", "1e", "1e-", "e5", "1.2.3", "100ba", "5e9tok", "0.1.0", "1,5", "a-b", "'x'", "\"1\"", "=a",
+]
+# fmt: on
 
 
 @pytest.mark.parametrize("text", SCALARS)

@@ -27,8 +27,8 @@ def sections(schema: type[Section], above: tuple[str, ...] = (), given: dict[str
         found = shape(field.annotation)
         by_name = names(found.models) if len(found.models) > 1 else {}
         for model in found.models:
-            chosen = {"name": name for name, other in by_name.items() if other is model}
-            yield from sections(model, (*above, key), chosen)
+            chosen = [name for name, other in by_name.items() if other is model]
+            yield from sections(model, (*above, key), {"name": chosen[0]} if chosen else {})
         for model in shape(found.entry).models if found.entry is not None else ():
             yield from sections(model, (*above, key, "mine"), {})
 
