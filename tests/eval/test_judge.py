@@ -115,7 +115,7 @@ def test_slow_tests_are_bounded_too(pool):
 
 
 def test_programs_do_not_meet_each_other(pool):
-    keep = "import builtins, os\nbuiltins.seen = 1\nopen('note', 'w').close()\nos.makedirs('a/b')\ndef f(x): return 2 * x\n"
+    keep = "import builtins, os\nbuiltins.seen = 1\nopen('note', 'w').close()\nos.makedirs('a/b')\n" + DOUBLE
     look = "import builtins, os\ndef f(x): return [hasattr(builtins, 'seen'), os.listdir('.')]\n"
     test = "def check(candidate):\n    assert candidate(1) == {}\n"
     jobs = [Job("a", keep, "f", "", test.format(2)), Job("b", look, "f", "", test.format([False, []]))] * 4
