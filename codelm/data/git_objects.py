@@ -13,12 +13,12 @@ from typing import IO, Self
 from codelm.data.documents import FileEntry
 from codelm.errors import DataError, EnvironmentFailure
 
-SYMLINK, SUBMODULE = "120000", "160000"
+SYMLINK, SUBMODULE, LOST = "120000", "160000", "lost"
 
 
 @dataclass(frozen=True)
 class TreeEntry:
-    """One line of a commit's tree: `mode` is git's, such as 100644, or SYMLINK, SUBMODULE."""
+    """One line of a commit's tree: `mode` is git's, such as 100644, SYMLINK or SUBMODULE, or LOST without contents."""
 
     mode: str
     file: FileEntry
@@ -60,8 +60,9 @@ def list_tree(repository: str, commit: str) -> Iterator[TreeEntry]:
         for record in _split_at_nul(process.stdout):
             description, _, path = record.partition(b"\t")
             mode, _, object_id, size = description.decode().split()
-            size = int(size) if size.isdigit() else 0
-            yield TreeEntry(mode, FileEntry(os.fsdecode(path), size, object_id))
+            # Git writes "-" for the size of a submodule, "BAD" for contents that it does not hold.
+            mode = LOST if size == "BAD" else mode
+            yield TreeEntry(mode, FileEntry(os.fsdecode(path), int(size) if size.isdigit() else 0, object_id))
     if process.returncode != 0:
         raise DataError(
             f"git cannot read commit {commit} of {repository}: it is damaged or incomplete;"

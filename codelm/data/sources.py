@@ -15,7 +15,7 @@ from pathlib import Path
 from codelm.config.data import DataConfig, FiltersSection, SourceSection
 from codelm.data.documents import OTHER, Counts, Document, FileEntry, Repository
 from codelm.data.filters import decode, path_reason, text_reason
-from codelm.data.git_objects import SUBMODULE, SYMLINK, BlobReader, is_repository, list_tree, resolve_commit
+from codelm.data.git_objects import LOST, SUBMODULE, SYMLINK, BlobReader, is_repository, list_tree, resolve_commit
 from codelm.data.notebooks import notebook_to_script
 from codelm.errors import DataError
 from codelm.languages import language_of
@@ -100,7 +100,7 @@ def _entries(repository: Repository, flat: bool) -> Iterator[tuple[FileEntry, st
         yield from _walk(repository.root, "", flat)
         return
     for entry in list_tree(repository.root, repository.commit):
-        yield entry.file, {SYMLINK: "symlink", SUBMODULE: "submodule"}.get(entry.mode)
+        yield entry.file, {SYMLINK: "symlink", SUBMODULE: "submodule", LOST: "unreadable"}.get(entry.mode)
 
 
 def _walk(folder: str, prefix: str, flat: bool) -> Iterator[tuple[FileEntry, str | None]]:

@@ -31,6 +31,12 @@ def run_git(folder: Path, *arguments: str) -> str:
 
 
 @pytest.fixture(scope="session")
+def git() -> Callable[..., str]:
+    """`git(folder, *arguments)` runs git there, untouched by the user's own settings, and returns what it printed."""
+    return run_git
+
+
+@pytest.fixture(scope="session")
 def code_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Some 2 MB of the standard library and of Python's C headers."""
     folder = tmp_path_factory.mktemp("code")
