@@ -130,13 +130,8 @@ class ReplitCodeConfig(PretrainedConfig):
         self.no_bias = no_bias
         self.norm_type = norm_type
         self.use_cache = use_cache
-        super().__init__(
-            tie_word_embeddings=tie_word_embeddings,
-            bos_token_id=bos_token_id,
-            eos_token_id=eos_token_id,
-            pad_token_id=pad_token_id,
-            **kwargs,
-        )
+        tokens = {"bos_token_id": bos_token_id, "eos_token_id": eos_token_id, "pad_token_id": pad_token_id}
+        super().__init__(**{**kwargs, **tokens, "tie_word_embeddings": tie_word_embeddings})
         # transformers 5 keeps these only if a subclass declares them; without the first, weights are untied.
         self.tie_word_embeddings = tie_word_embeddings
         self.bos_token_id = bos_token_id

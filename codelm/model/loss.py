@@ -62,20 +62,22 @@ def _loss_and_gradients(
 ) -> Tensor:
     matrix = weight.to(hidden.dtype)
     counted = targets != IGNORED
-    share = counted.float() / counted.sum().clamp(min=1)
+    share = (counted.float() / counted.sum().clamp(min=1))[:, None]
     index = targets.masked_fill(~counted, 0)[:, None]
     loss = hidden.new_zeros((), dtype=torch.float32)
     rows = max(1, _CHUNK_ELEMENTS // weight.shape[0])
     for start in range(0, hidden.shape[0], rows):
         chunk = slice(start, start + rows)
         logits = (hidden[chunk] @ matrix.T).float()
-        log_total = logits.logsumexp(dim=-1, keepdim=True)
-        loss += ((log_total - logits.gather(1, index[chunk])).squeeze(1) * share[chunk]).sum()
+        highest = logits.amax(dim=-1, keepdim=True)
+        predicted = logits.gather(1, index[chunk])
+        powers = logits.sub_(highest).exp_()
+        total = powers.sum(dim=-1, keepdim=True)
+        loss += ((total.log() + highest - predicted) * share[chunk]).sum()
         if grad_hidden is None and grad_weight is None:
             continue
-        gradient = logits.sub_(log_total).exp_()
-        gradient.scatter_add_(1, index[chunk], gradient.new_full((), -1.0).expand(index[chunk].shape))
-        gradient = gradient.mul_(share[chunk, None]).to(hidden.dtype)
+        gradient = powers.mul_(share[chunk] / total)
+        gradient = gradient.scatter_add_(1, index[chunk], -share[chunk]).to(hidden.dtype)
         if grad_hidden is not None:
             torch.mm(gradient, matrix, out=grad_hidden[chunk])
         if grad_weight is not None:

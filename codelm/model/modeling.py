@@ -5,6 +5,7 @@ decoder, and the language model.
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -173,9 +174,9 @@ class ReplitCodeModel(ReplitCodePreTrainedModel):
         output = BaseModelOutputWithPast(
             last_hidden_state=x,
             past_key_values=past_key_values,
-            hidden_states=(*states[:-1], x) if output_hidden_states else None,
+            hidden_states=(*states[:-1], x) if output_hidden_states else None,  # pyright: ignore[reportArgumentType]
         )
-        return output if return_dict is not False else output.to_tuple()
+        return output if return_dict is not False else output.to_tuple()  # pyright: ignore[reportReturnType]
 
 
 def _groups(attention_mask: Tensor | None, sequence_id: Tensor | None, past: int, seq: int) -> Tensor | None:
@@ -199,7 +200,7 @@ _TIED = {"lm_head.weight": "transformer.wte.weight"}
 class ReplitCodeForCausalLM(ReplitCodePreTrainedModel, GenerationMixin):
     """The language model; its output layer shares the embedding's weights."""
 
-    _tied_weights_keys = _TIED if version.parse(transformers.__version__).major >= 5 else list(_TIED)
+    _tied_weights_keys: Any = _TIED if version.parse(transformers.__version__).major >= 5 else list(_TIED)
 
     def __init__(self, config: ReplitCodeConfig) -> None:
         check_config(config)
@@ -263,4 +264,4 @@ class ReplitCodeForCausalLM(ReplitCodePreTrainedModel, GenerationMixin):
             past_key_values=decoded.past_key_values,
             hidden_states=decoded.hidden_states,
         )
-        return output if return_dict is not False else output.to_tuple()
+        return output if return_dict is not False else output.to_tuple()  # pyright: ignore[reportReturnType]

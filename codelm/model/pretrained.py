@@ -21,7 +21,7 @@ from packaging import version
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
-from codelm.errors import CheckpointError, CodelmError, ConfigError, EnvironmentFailure, from_os_error
+from codelm.errors import CheckpointError, ConfigError, EnvironmentFailure, from_os_error
 from codelm.model.configuration import ReplitCodeConfig
 from codelm.model.fast_tokenizer import write_fast_tokenizer
 from codelm.model.modeling import ReplitCodeForCausalLM
@@ -56,12 +56,14 @@ def load(
     tokenizer = load_tokenizer(folder)
     own = fields.get("model_type") in ("mpt", "replit_code") and isinstance(tokenizer, CodeTokenizer)
     model = _load_own(folder, fields) if own else _load_any(folder, fields)
-    if tokenizer.vocab_size > model.get_input_embeddings().weight.shape[0]:
+    embedded = model.get_input_embeddings().weight.shape[0]  # pyright: ignore[reportIndexIssue]
+    if tokenizer.vocab_size > embedded:
         raise CheckpointError(
-            f"the tokenizer in {folder} has {tokenizer.vocab_size} tokens, but the model embeds "
-            f"{model.get_input_embeddings().weight.shape[0]}; put the tokenizer it was trained with beside it"
+            f"the tokenizer in {folder} has {tokenizer.vocab_size} tokens, but the model embeds {embedded}; "
+            "put the tokenizer it was trained with beside it"
         )
-    return model.to(device=device, dtype=dtype).eval(), tokenizer
+    model.to(device=device, dtype=dtype)  # pyright: ignore[reportCallIssue]
+    return model.eval(), tokenizer
 
 
 def load_config(path: str | Path) -> dict[str, Any]:
@@ -194,9 +196,10 @@ def _load_own(folder: Path, fields: dict[str, Any]) -> PreTrainedModel:
 def _load_any(folder: Path, fields: dict[str, Any]) -> PreTrainedModel:
     dtype = "dtype" if version.parse(transformers.__version__) >= version.parse("4.56") else "torch_dtype"
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder, trust_remote_code=False, output_loading_info=True, **{dtype: "auto"}
         )
+        model, report = loaded
     except Exception as error:  # transformers raises whatever the damage leads to
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(

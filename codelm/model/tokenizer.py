@@ -37,7 +37,8 @@ class ReplitCodeTokenizer(PreTrainedTokenizer):
         # Before super().__init__, which asks for the vocabulary.
         self.sp_model = CodeTokenizer(vocab_file)
         self.vocab_file = vocab_file
-        processor = sentencepiece.SentencePieceProcessor(model_proto=Path(vocab_file).read_bytes())
+        processor: Any = sentencepiece.SentencePieceProcessor()
+        processor.LoadFromFile(str(vocab_file))
         self._pieces: list[str] = processor.id_to_piece(list(range(self.sp_model.vocab_size)))
         self._ids = {piece: index for index, piece in enumerate(self._pieces)}
         own = {"eos_token": self.sp_model.eos_id, "pad_token": self.sp_model.pad_id, "unk_token": self.sp_model.unk_id}
