@@ -9,7 +9,8 @@ from omegaconf.errors import OmegaConfBaseException
 from codelm.config import interpolate  # noqa: F401  registers the resolvers
 from codelm.config.fields import Section
 from codelm.config.shape import discriminated
-from codelm.config.source import KeyPath, Node, Place, Problem, read_yaml
+from codelm.config.source import read_yaml
+from codelm.config.tree import KeyPath, Node, Place, Problem
 from codelm.errors import ConfigError
 
 MAX_FILES = 50

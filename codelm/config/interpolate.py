@@ -7,8 +7,8 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from codelm.config.source import KeyPath, Node, Problem, dotted, find, place_of
 from codelm.config.suggest import closest
+from codelm.config.tree import KeyPath, Node, Problem, dotted, find, place_of
 
 MAX_SIZE = 1_000
 MAX_TOTAL = 20_000

@@ -11,15 +11,16 @@ from typing import Literal, overload
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from codelm.config import interpolate, overrides
+from codelm.config import interpolate
 from codelm.config.data import DataConfig
 from codelm.config.eval import EvalConfig
 from codelm.config.fields import Section
 from codelm.config.inherit import load_chain
 from codelm.config.messages import likely_name, problems_of
+from codelm.config.overrides import apply_overrides
 from codelm.config.shape import models_at, path_of, shape
-from codelm.config.source import KeyPath, Problem
 from codelm.config.train import TrainConfig
+from codelm.config.tree import KeyPath, Problem
 from codelm.errors import ConfigError
 
 Kind = Literal["train", "data", "eval"]
@@ -28,15 +29,15 @@ MAX_SHOWN = 100
 
 
 @overload
-def load_config(kind: Literal["train"], path: str, arguments: list[str] = ...) -> TrainConfig: ...
+def load_config(kind: Literal["train"], path: str, overrides: list[str] = ...) -> TrainConfig: ...
 @overload
-def load_config(kind: Literal["data"], path: str, arguments: list[str] = ...) -> DataConfig: ...
+def load_config(kind: Literal["data"], path: str, overrides: list[str] = ...) -> DataConfig: ...
 @overload
-def load_config(kind: Literal["eval"], path: str, arguments: list[str] = ...) -> EvalConfig: ...
+def load_config(kind: Literal["eval"], path: str, overrides: list[str] = ...) -> EvalConfig: ...
 
 
-def load_config(kind: Kind, path: str, arguments: list[str] | None = None) -> Section:
-    """The configuration in the YAML file `path`, with `key=value` arguments laid over it.
+def load_config(kind: Kind, path: str, overrides: list[str] | None = None) -> Section:
+    """The configuration in the YAML file `path`, with `key=value` overrides laid over it.
 
     Raises:
         ConfigError: one line for each problem, in the order of the files and lines they stand at.
@@ -44,7 +45,7 @@ def load_config(kind: Kind, path: str, arguments: list[str] | None = None) -> Se
     schema = SCHEMAS[kind]
     problems: list[Problem] = []
     tree = load_chain(path, schema, problems)
-    tree = overrides.apply(tree, arguments or [], schema, problems)
+    tree = apply_overrides(tree, overrides or [], schema, problems)
     values, broken = interpolate.resolve(tree, problems)
     values = _without_empty_sections(values, schema)
     config = None

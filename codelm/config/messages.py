@@ -9,8 +9,8 @@ from pydantic_core import ErrorDetails
 from codelm.config.fields import Section
 from codelm.config.renamed import LANGUAGE_ALIASES, RENAMED, VALUES
 from codelm.config.shape import every_key, field_at, models_at, names, path_of, shape
-from codelm.config.source import COMMAND_LINE, KeyPath, Node, Problem, dotted, find, place_of
 from codelm.config.suggest import closest
+from codelm.config.tree import COMMAND_LINE, KeyPath, Node, Problem, dotted, find, place_of
 from codelm.languages import LANGUAGES
 
 MAX_LISTED = 12

@@ -3,10 +3,11 @@
 from codelm.config.fields import Section
 from codelm.config.inherit import merge
 from codelm.config.shape import discriminated, field_at, shape
-from codelm.config.source import COMMAND_LINE, Node, Place, Problem, dotted, find, parse_value, plain
+from codelm.config.source import parse_value
+from codelm.config.tree import COMMAND_LINE, Node, Place, Problem, dotted, find, plain
 
 
-def apply(root: Node, arguments: list[str], schema: type[Section], problems: list[Problem]) -> Node:
+def apply_overrides(root: Node, arguments: list[str], schema: type[Section], problems: list[Problem]) -> Node:
     """The tree with every argument applied in order (a section's `name` first, since it may replace the section)."""
     parsed = []
     for index, argument in enumerate(arguments):

@@ -9,7 +9,7 @@ from pydantic import Tag
 from pydantic.fields import FieldInfo
 
 from codelm.config.fields import MIXTURE_FORMS, Section
-from codelm.config.source import KeyPath
+from codelm.config.tree import KeyPath
 
 
 @dataclass(frozen=True)

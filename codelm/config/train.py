@@ -9,6 +9,7 @@ from codelm.config.model import ModelSection
 
 PositiveInt = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Betas = Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)]
 
 
 class TokenizerSection(Section):
@@ -47,7 +48,8 @@ class LionWSection(Section):
 
     name: Literal["lionw"]
     lr: Annotated[float, Field(gt=0)]
-    betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)] = [0.9, 0.99]
+    betas: Betas = Field(default_factory=lambda: [0.9, 0.99])
+    """Of the update and of the momentum; by default [0.9, 0.99]."""
     weight_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
@@ -56,7 +58,8 @@ class AdamWSection(Section):
 
     name: Literal["adamw"]
     lr: Annotated[float, Field(gt=0)]
-    betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)] = [0.9, 0.95]
+    betas: Betas = Field(default_factory=lambda: [0.9, 0.95])
+    """Of the mean and of the variance; by default [0.9, 0.95]."""
     eps: Annotated[float, Field(gt=0)] = 1e-8
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
 
@@ -143,7 +146,7 @@ class WandbSection(Section):
 
     project: str
     entity: str | None = None
-    tags: list[str] = []
+    tags: list[str] = Field(default_factory=list)
 
 
 class LoggersSection(Section):
@@ -163,7 +166,7 @@ class TrainConfig(Section):
     tokenizer: TokenizerSection
     model: ModelSection
     train_data: TrainDataSection
-    eval_data: dict[str, EvalDataSection] = {}
+    eval_data: dict[str, EvalDataSection] = Field(default_factory=dict)
     optimizer: OptimizerSection
     scheduler: SchedulerSection = ConstantSection(name="constant_with_warmup")
     algorithms: AlgorithmsSection = AlgorithmsSection()

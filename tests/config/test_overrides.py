@@ -65,8 +65,8 @@ MALFORMED = {
     "optimizer..lr=3": "`optimizer..lr` has an empty part; write the keys with single dots between them",
     "extends=x.yaml": "`extends` is read from YAML files only",
     "load_path=[1": "load_path: the value is not valid YAML: a bracket `[` or `{` is not closed, or a comma is missing",
-    "load_path=*.py": "load_path: the value is not valid YAML: a text that starts with `*` or `&` must be in quotes, such"
-    ' as "*.py"',
+    "load_path=*.py": "load_path: the value is not valid YAML: a text that starts with `*` or `&` must be in quotes,"
+    ' such as "*.py"',
     "seed.x=3": "seed.x: seed is not a section, so it has no key `x`",
     "run_name.x=3": "run_name.x: run_name is not a section, so it has no key `x`",
     "optimizer.lrr=3": "optimizer.lrr: unknown key; did you mean `lr`?",

@@ -63,7 +63,8 @@ FILES = {
     ),
     "text": (
         "just words\n",
-        "x.yaml:1:1: the file holds a text or number, not keys; write `key: value` lines (with a space after the colon)",
+        "x.yaml:1:1: the file holds a text or number, not keys; write `key: value` lines (with a space after the"
+        " colon)",
     ),
     "not UTF-8": (b"run_name: x\nseed: \xe9\n", "x.yaml:2:7: a byte here is not UTF-8; save the file as UTF-8"),
     "UTF-16": ("run_name: x\n".encode("utf-16"), "x.yaml: is encoded as UTF-16; save it as UTF-8"),
@@ -122,7 +123,7 @@ def test_tags_that_build_objects_are_refused(write, problems):
 
 
 def test_anchors_and_merge_keys_work_and_keep_their_places(write, problems):
-    text = "run_name: x\nmodel: &m {path: y}\ntasks: {}\noutput_folder: z\nsandbox:\n  <<: {num_workers: 0}\n  wall_seconds: 3\n"
+    text = SMALL_EVAL + "sandbox:\n  <<: {num_workers: 0}\n  wall_seconds: 3\n"
     assert problems("eval", write("x.yaml", text)) == ["x.yaml:6:8: sandbox.num_workers: should be more than 0 (got 0)"]
 
 
