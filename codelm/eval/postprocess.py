@@ -8,9 +8,9 @@ only the statements that it needs; a program that is correct as a whole stays co
 2. What follows is read as far as it parses; prose, a code fence or a torn last statement end the reading.
 3. Of its statements those are kept that give a name a meaning which the body, or a kept statement, uses: definitions
    (with their decorators), imports, assignments, also when they stand inside `if`, `for`, `with` or `try`, and calls
-   of a method on such a name, as `cache.update(…)`. Asserts, prints, docstrings, `if __name__ == …`, other functions
-   go. A new definition of the prompt's own function is kept, as Python would, unless the completion was cut off by its
-   length in the middle of it.
+   of a method on such a name, as `cache.update(…)`, or of `sys.setrecursionlimit`. Asserts, prints, docstrings,
+   `if __name__ == …` and other functions go. A new definition of the prompt's own function is kept, since Python
+   would take it, unless the completion was cut off in the middle of it.
 4. Where the body does not parse at all, a marker such as `<|endoftext|>` or a code fence inside it ends it.
 
 `none` judges the text as it is.
@@ -25,6 +25,7 @@ from dataclasses import dataclass
 
 _MARKERS = ("<|endoftext|>", "</s>", "<|im_end|>", "<|end|>", "<|file_separator|>", "<file_sep>", "```")
 _MOST_BOUNDARIES = 400
+_INTERPRETER_SETTINGS = ("setrecursionlimit", "set_int_max_str_digits", "stack_size")
 _BUILTINS = frozenset(dir(builtins))
 
 
@@ -73,7 +74,9 @@ def python_function_finished(prompt: str, completion: str, entry_point: str) -> 
     tree = _parse(text[:end])
     if tree is None:
         return True
-    statements, _ = _statements(text[end:])
+    statements, whole = _statements(text[end:])
+    if whole and statements:
+        statements.pop()  # it may go on
     given = set().union(*(_binds(node) for node in [*tree.body, *(statement.node for statement in statements)]))
     return not (_used(text[:end]) - given - _BUILTINS) and not _is_stub(tree, entry_point)
 
@@ -172,9 +175,11 @@ def _gives_meaning_to(statement: ast.stmt, names: set[str]) -> bool:
 
 
 def _acts_on(value: ast.expr, names: set[str]) -> bool:
-    """Whether an expression calls a method of something named: `cache.update(…)`, `sys.setrecursionlimit(…)`."""
+    """Whether an expression calls a method of something named, as `cache.update(…)`, or changes the interpreter."""
     if not isinstance(value, ast.Call) or not isinstance(value.func, ast.Attribute):
         return False
+    if value.func.attr in _INTERPRETER_SETTINGS:
+        return True
     base: ast.expr = value.func
     while isinstance(base, ast.Attribute | ast.Subscript):
         base = base.value

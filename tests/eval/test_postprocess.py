@@ -1,0 +1,188 @@
+"""Post-processing: correct completions stay correct, whatever follows or accompanies the body."""
+
+import itertools
+import json
+
+import pytest
+
+from codelm.eval import humaneval
+from codelm.eval.postprocess import PROFILES, cut_python_function, python_function_finished
+
+TAILS = {
+    "nothing": "",
+    "another function": "\n\ndef other(x):\n    return x\n",
+    "a torn function": "\n\ndef other(x):\n    return (x",
+    "main guard": "\n\nif __name__ == '__main__':\n    print(undefined)\n",
+    "doctest guard": "\n\nif __name__ == '__main__':\n    import doctest\n    doctest.testmod()\n",
+    "comment": "\n# The function above\n",
+    "fence and prose": "```\n\nThis function doesn't work because of you.\n",
+    "decorator": "\n@decorator\ndef other():\n    pass\n",
+    "class": "\nclass Test(unittest.TestCase):\n    pass\n",
+    "assert": "\nassert False, 'no'\n",
+    "import": "\nimport a_module_that_is_not_there\n",
+    "from import": "\nfrom nowhere import everything\n",
+    "loop": "\nfor i in range(3):\n    print(undefined)\n",
+    "print": "\nprint(undefined)\n",
+    "docstring": '\n"""\nA text, it\'s long.\n"""\n',
+    "torn docstring": '\n"""\nA text',
+    "one word": "\nExplanation\n",
+    "prose": "\nThis is how it works: first, it's\n",
+    "</s>": "</s>",
+    "end of text": "<|endoftext|>import nothing",
+    "blank lines and </s>": "\n\n</s>\n",
+    "tests": "\n\ndef check(f):\n    assert False\n\ncheck(1)\n",
+}
+
+
+@pytest.mark.parametrize("name", TAILS)
+def test_every_reference_is_left_as_it_is_whatever_follows_it(problems, name):
+    cut = [
+        cut_python_function(problem.prompt, problem.canonical_solution + TAILS[name], problem.entry_point)
+        for problem in problems
+    ]
+    unlike = [
+        problem.task_id
+        for problem, completion in zip(problems, cut, strict=True)
+        if completion.split("\n# The")[0].strip() != problem.canonical_solution.strip()
+    ]
+    assert unlike == []
+
+
+def test_the_references_with_all_these_tails_are_judged_correct(pool, problems):
+    tails = itertools.cycle(TAILS.values())
+    jobs = [
+        humaneval.job(
+            problem, cut_python_function(problem.prompt, problem.canonical_solution + tail, problem.entry_point)
+        )
+        for problem, tail in zip(problems, tails, strict=False)
+    ]
+    assert [verdict.id for verdict in pool.judge(jobs) if not verdict.passed] == []
+
+
+@pytest.mark.parametrize("name", set(TAILS) - {"nothing", "comment"})
+def test_generation_may_stop_at_every_tail(problems, name):
+    for problem in problems:
+        body = problem.canonical_solution
+        assert python_function_finished(problem.prompt, body + TAILS[name] + "\n#\n", problem.entry_point)
+        assert not python_function_finished(problem.prompt, body, problem.entry_point)
+
+
+PROMPT = 'from typing import List\n\n\ndef add(x: int, y: int) -> int:\n    """The sum of x and y."""\n'
+TEST = "def check(candidate):\n    assert [candidate(x, 3) for x in range(4)] == [3, 4, 5, 6]\n"
+
+SHAPES = {
+    "helper after": "    return plus(x, y)\n\n\ndef plus(a, b):\n    return a + b\n",
+    "decorated helper": "    return plus(x, y)\n\n\ndef twice(f):\n    return lambda *a: f(*a)\n\n\n"
+    "@twice\ndef plus(a, b):\n    return a + b\n",
+    "decorated entry": "    pass\n\nimport functools\n\n@functools.lru_cache(None)\n"
+    "def add(x: int, y: int) -> int:\n    return x + y\n",
+    "helper without return": "    out = []\n    fill(out, x, y)\n    return out[0]\n\ndef fill(out, a, b):\n"
+    "    out.append(a + b)\n",
+    "generator helper": "    return next(sums(x, y))\n\ndef sums(a, b):\n    yield a + b\n",
+    "top-level statements": "    return TABLE[x][y]\n\nTABLE = {}\nfor a in range(9):\n    TABLE[a] = {}\n"
+    "    for b in range(9):\n        TABLE[a][b] = a + b\n",
+    "a table filled by calls": "    return TABLE[x, y]\n\nTABLE = {}\nTABLE.update({(a, b): a + b for a in range(9)"
+    " for b in range(9)})\n",
+    "try import": "    return op.add(x, y)\n\ntry:\n    import missing_operator as op\nexcept ImportError:\n"
+    "    import operator as op\n",
+    "redefinition": "    return x - y\n\n\ndef add(x: int, y: int) -> int:\n    return x + y\n",
+    "redefined helper": "    return plus(x, y)\n\ndef plus(a, b):\n    return a - b\n\n"
+    "def plus(a, b):\n    return a + b\n",
+    "class helper": "    return Sum(x).plus(y)\n\nclass Sum:\n    def __init__(self, a):\n        self.a = a\n\n"
+    "    def plus(self, b):\n        return self.a + b\n",
+    "helper of a helper": "    return one(x, y)\n\ndef two(a, b):\n    return a + b\n\n\n"
+    "def one(a, b):\n    return two(a, b)\n",
+    "the whole function again": "\n\ndef add(x, y):\n    return x + y\n",
+    "wrapped afterwards": "    return x\n\ninner = add\nadd = lambda x, y: inner(x, y) + y\n",
+    "if and else": "    return plus(x, y)\n\nif True:\n    def plus(a, b):\n        return a + b\n"
+    "else:\n    plus = None\n",
+    "constant after a print": "    return x + y + ZERO\n\nprint('hello')\nZERO = 0\n",
+    "star import": "    return reduce(lambda a, b: a + b, [x, y])\n\nfrom functools import *\n",
+    "attribute of the function": "    return add.zero + x + y\n\nadd.zero = 0\n",
+    "comment at the margin": "    total = x\n# now the rest\n    total += y\n    return total\n",
+    "string at the margin": '    text = """\ndef other():\nprint(1)\n"""\n    return x + y if text else 0\n',
+    "bracket at the margin": "    return sum([\nx,\ny,\n])\n",
+    "backslash": "    return x \\\n+ y\n",
+    "nested function": "    def plus(a, b):\n        return a + b\n\n    return plus(x, y)\n",
+    "one line": "    return x + y",
+    "recursion limit": "    return depth(2000) + x + y\n\nimport sys\nsys.setrecursionlimit(5000)\n"
+    "def depth(n):\n    return depth(n - 1) if n else 0\n",
+    "global": "    global total\n    total = x + y\n    return total\n",
+    "tabs": "\treturn x + y\n".replace("\t", "    "),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("tail", ["", "\n\nif __name__ == '__main__':\n    print(undefined)\n", "\n```\nIt's done.\n"])
+def test_a_correct_shape_stays_correct(pool, name, tail):
+    whole = PROMPT + SHAPES[name]
+    cut = PROMPT + cut_python_function(PROMPT, SHAPES[name] + tail, "add")
+    problem = humaneval.Problem("t", PROMPT, "", TEST, "add")
+    before, after = pool.judge([humaneval.job(problem, text.removeprefix(PROMPT)) for text in (whole, cut)])
+    assert before.passed, before
+    assert after.passed, (after, cut)
+
+
+def test_what_is_not_needed_goes():
+    completion = (
+        "    return plus(x, y)\n\n\ndef unused():\n    pass\n\n\ndef plus(a, b):\n    return a + b\n\n\nprint(1)\n"
+    )
+    assert cut_python_function(PROMPT, completion, "add") == (
+        "    return plus(x, y)\n\n\n\ndef plus(a, b):\n    return a + b\n"
+    )
+
+
+def test_a_redefinition_counts_only_when_it_is_whole():
+    completion = "    return x + y\n\n\ndef add(x: int, y: int) -> int:\n    return x"
+    assert cut_python_function(PROMPT, completion, "add", True).count("def add") == 1
+    assert cut_python_function(PROMPT, completion, "add", False).count("def add") == 0
+
+
+@pytest.mark.parametrize(
+    ("completion", "finished"),
+    [
+        ("    return x + y\n", False),
+        ("    return x + y\n\n\n", False),
+        ("    return x + y\n\n\nd", False),
+        ("    return x + y\n\n\ndef ", True),
+        ("    return plus(x, y)\n\n\ndef ", False),
+        ("    return plus(x, y)\n\n\ndef plus(a, b):\n    return ", False),
+        ("    return plus(x, y)\n\n\ndef plus(a, b):\n    return a + b\n\n\nprint", True),
+        ("    pass\n\n\ndef add(x, y):\n    return ", False),
+        ("    return sum([\nx", False),
+        ("    return (\n\nThis is broken and goes on\n", False),
+    ],
+)
+def test_generation_goes_on_while_something_is_missing(completion, finished):
+    assert python_function_finished(PROMPT, completion, "add") is finished
+
+
+@pytest.mark.parametrize("marker", ["<|endoftext|>", "</s>", "```"])
+def test_a_marker_on_the_last_line_of_the_body_ends_it(marker):
+    assert cut_python_function(PROMPT, f"    return x + y{marker}\nmore", "add") == "    return x + y"
+
+
+def test_any_text_is_cut_without_an_error(problems):
+    texts = [
+        "",
+        "\n",
+        "\0",
+        "\ud800",
+        "(" * 5000,
+        "x" * 100_000,
+        "if x:\n" * 2000,
+        "\n".join("abc" * 999),
+        "\t\t\\",
+        "'''",
+    ]
+    for text in texts:
+        for problem in problems[:3]:
+            cut = cut_python_function(problem.prompt, text, problem.entry_point)
+            assert isinstance(cut, str)
+            python_function_finished(problem.prompt, text, problem.entry_point)
+
+
+def test_profiles_are_named_and_versioned():
+    assert {name: profile.version for name, profile in PROFILES.items()} == {"none": 1, "humaneval": 1}
+    assert PROFILES["none"].cut(PROMPT, "any text", "add", True) == "any text"
+    assert json.dumps([profile.name for profile in PROFILES.values()])
