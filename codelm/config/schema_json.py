@@ -49,5 +49,6 @@ def _or_interpolation(schema: dict[str, Any]) -> dict[str, Any]:
     about = {key: loose.pop(key) for key in ("description", "default", "examples") if key in loose}
     branches = loose.pop("anyOf") if set(loose) == {"anyOf"} else [loose]
     # The loader takes a section left empty for its default.
-    empty = [{"type": "null"}] if "default" in about and any("$ref" in branch for branch in branches) else []
+    section = any("$ref" in branch or branch.get("type") == "object" for branch in branches)
+    empty = [{"type": "null"}] if section and about.get("default") is not None else []
     return {**about, "anyOf": [*branches, *empty, _INTERPOLATION]}

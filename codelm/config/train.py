@@ -166,7 +166,7 @@ class TrainConfig(Section):
     tokenizer: TokenizerSection
     model: ModelSection
     train_data: TrainDataSection
-    eval_data: dict[str, EvalDataSection] = Field(default_factory=dict)
+    eval_data: dict[str, EvalDataSection] = Field(default_factory=dict, json_schema_extra={"default": {}})
     optimizer: OptimizerSection
     scheduler: SchedulerSection = ConstantSection(name="constant_with_warmup")
     algorithms: AlgorithmsSection = AlgorithmsSection()

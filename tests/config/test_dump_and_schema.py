@@ -136,7 +136,7 @@ ACCEPTED = [
     "extends: [a.yaml, b.yaml]\noptimizer: {weight_decay: 0.1}",
     "extends: x.yaml\nseed: ${oc.env:SEED}\noptimizer: ${other}\nmodel: {name: '${n}', n_layers: '${k}'}",
     "extends: x.yaml\ntrain_data: {mixture: {python: '${share}'}}\neval_data: {a: '${b}'}",
-    "extends: x.yaml\ncallbacks: null\nfsdp_config: null\nmax_duration: 5e9tok",
+    "extends: x.yaml\ncallbacks: null\neval_data: null\nfsdp_config: null\nmax_duration: 5e9tok",
 ]
 REJECTED = [
     "seed: 3",

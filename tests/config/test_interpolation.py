@@ -93,8 +93,10 @@ def test_long_circles_and_explosions_are_stopped(write, problems):
     sections = [f"s{level}: {{a: '${{s{level - 1}}}', b: '${{s{level - 1}}}'}}" for level in range(1, 60)]
     found = problems("train", with_lines(write, "s0: {a: 1}", *sections))
     assert any("expand to far too much" in line for line in found)
-    wide = [f"t{index}: '${{s}}'" for index in range(200)]
-    found = problems("train", with_lines(write, f"s: {{{', '.join(f'k{index}: 1' for index in range(200))}}}", *wide))
-    assert any("expand to far too much" in line for line in found)
+    long = "${run_name}" * 400
+    found = problems(
+        "train", with_lines(write, f"loggers: {{wandb: {{project: x, tags: [{', '.join([repr(long)] * 60)}]}}}}")
+    )
+    assert found[0].endswith("the ${…} references expand to far too much")
     inside = with_lines(write, "callbacks: {code_eval: '${callbacks}'}")
     assert problems("train", inside) == ["x.yaml:2:13: callbacks.code_eval: the ${…} references go round in a circle"]
