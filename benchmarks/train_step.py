@@ -93,7 +93,8 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
         del weights
     model.train()
     optimizer = Lion(model.parameters(), lr=1e-4, weight_decay=0.1, decoupled_weight_decay=True)
-    batches = torch.randint(0, args.vocab, (args.steps + 2, args.batch, args.seq))
+    seeded = torch.Generator().manual_seed(1)
+    batches = torch.randint(0, args.vocab, (args.steps + 2, args.batch, args.seq), generator=seeded)
     extra = {}
     if args.documents and args.worker.startswith("ours"):
         extra["sequence_id"] = (torch.arange(args.seq) * args.documents // args.seq).expand(args.batch, -1)

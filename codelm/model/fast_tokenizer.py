@@ -62,6 +62,8 @@ def write_fast_tokenizer(tokenizer: CodeTokenizer, folder: Path, max_seq_len: in
         # Source code that contains `<|endoftext|>` must not end the document.
         "split_special_tokens": True,
         "padding_side": "left",
+        # Without this it returns token_type_ids too, which generate refuses.
+        "model_input_names": ["input_ids", "attention_mask"],
         "model_max_length": max_seq_len,
     }
     (folder / "tokenizer.json").write_text(text, encoding="utf-8")

@@ -122,6 +122,8 @@ def save_transformers(
         _write_json(temporary / "config.json", fields)
         _write_json(temporary / "generation_config.json", _generation_fields(tokenizer))
         tokenizer.save(temporary)
+        # safetensors leaves its file readable by its owner alone.
+        shutil.copymode(temporary / "config.json", temporary / SAFETENSORS)
         if isinstance(tokenizer, CodeTokenizer):
             write_fast_tokenizer(tokenizer, temporary, fields["max_seq_len"])
         for written in [*temporary.iterdir(), temporary]:
