@@ -403,6 +403,12 @@ def _untrainable(message: str, vocab_size: int, texts: int) -> TokenizerError:
             f"{texts} texts are too few for a vocabulary of {vocab_size}; set vocab_size to at most"
             f" {limit[1]}, or add text"
         )
+    needed = re.search(r"required_chars\. \d+ vs (\d+)", message)
+    if needed is not None:
+        return TokenizerError(
+            f"a vocabulary of {vocab_size} cannot hold the bytes and the characters of the text;"
+            f" set vocab_size to at least {needed[1]}"
+        )
     return TokenizerError(f"SentencePiece could not train {vocab_size} pieces on {texts} texts: {message.strip()}")
 
 

@@ -1,5 +1,7 @@
 """The 20 languages: the model card's list, and every file goes to at most one."""
 
+import itertools
+
 import pytest
 
 from codelm.languages import LANGUAGES, language_of, preset_shares
@@ -70,4 +72,4 @@ def test_presets_are_shares(preset: str) -> None:
 
 def test_replit_order_descends_strictly_in_the_cards_order() -> None:
     shares = list(preset_shares("replit-order").values())
-    assert all(first > second for first, second in zip(shares, shares[1:], strict=False))
+    assert all(first > second for first, second in itertools.pairwise(shares))

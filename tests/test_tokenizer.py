@@ -198,6 +198,11 @@ def test_too_little_text_is_refused(tmp_path: Path, texts: list[str], sentence: 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_vocabulary_too_small_for_the_characters_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TokenizerError, match=r"set vocab_size to at least 3\d\d"):
+        train_tokenizer(library_files(3), 280, tmp_path)
+
+
 def test_save_and_load_keep_the_fingerprint(tokenizer: CodeTokenizer | JsonTokenizer, tmp_path: Path) -> None:
     tokenizer.save(tmp_path)
     loaded = load_tokenizer(tmp_path)

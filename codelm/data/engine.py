@@ -15,7 +15,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from codelm.errors import EnvironmentFailure
 
@@ -23,27 +23,33 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
-def run_tasks(
-    function: Callable[[Task], Result], tasks: Iterable[Task], num_workers: int, ahead: int = 4
-) -> Iterator[Result]:
-    """The results in the order of the tasks; `function` and tasks must pickle. One worker means this process.
+class LocalEngine:
+    """Parallel processes on this machine, started at the first need and shared by all stages.
 
-    At most `ahead` tasks a worker are under way, so that tasks and results never pile up in memory.
-
-    Raises:
-        EnvironmentFailure: when a worker was killed, most often for want of memory.
+    One worker means this process.
     """
-    if num_workers <= 1:
-        yield from map(function, tasks)
-        return
-    # Forking a process with threads (a progress bar, PyTorch) can hang; spawned workers import only what they need.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(num_workers, mp_context=context, initializer=_die_with_parent) as pool:
+
+    def __init__(self, num_workers: int) -> None:
+        self.num_workers = num_workers
+        self._pool: ProcessPoolExecutor | None = None
+
+    def run(self, function: Callable[[Task], Result], tasks: Iterable[Task], tasks_ahead: int = 4) -> Iterator[Result]:
+        """The results in the order of the tasks; `function` and tasks must pickle.
+
+        At most `tasks_ahead` tasks a worker are under way, so that tasks and results never pile up in memory.
+
+        Raises:
+            EnvironmentFailure: when a worker was killed, most often for want of memory.
+        """
+        if self.num_workers <= 1:
+            yield from map(function, tasks)
+            return
+        pool = self._started()
         waiting: deque[Future[Result]] = deque()
         try:
             for task in tasks:
                 waiting.append(pool.submit(function, task))
-                if len(waiting) >= ahead * num_workers:
+                if len(waiting) >= tasks_ahead * self.num_workers:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
@@ -55,6 +61,20 @@ def run_tasks(
         finally:
             for future in waiting:
                 future.cancel()
+
+    def _started(self) -> ProcessPoolExecutor:
+        if self._pool is None:
+            # Forking a process with threads (a progress bar, PyTorch) can hang; spawned workers start clean.
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(self.num_workers, mp_context=context, initializer=_die_with_parent)
+        return self._pool
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
 
 
 def _die_with_parent() -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import codelm
 from codelm.config.data import DataConfig, FiltersSection
 from codelm.data.documents import Counts
-from codelm.data.engine import run_tasks, whole_folder
+from codelm.data.engine import LocalEngine, whole_folder
 from codelm.data.manifest import MANIFEST_FILE, Manifest, StreamInfo, save_manifest
 from codelm.data.pack import PackTask, load_summary, pack_stream
 from codelm.data.select import LEFT_OUT, SPLITS, Selection, select
@@ -87,21 +87,20 @@ def prepare(config: DataConfig, progress: Progress = _silent, partition_bytes: i
     if finished is not None:
         return Prepared(finished, folder, reused=True)
     given = load_tokenizer(config.tokenizer.path) if config.tokenizer.path is not None else None
-    workers = config.num_workers or cpu_count()
-    with opened(config) as space:
+    with opened(config) as space, LocalEngine(config.num_workers or cpu_count()) as engine:
         try:
             counts = Counts()
             partitions = _list(space, config, partition_bytes, counts, progress)
-            _read(space, config, partitions, workers, counts, progress)
+            _read(space, config, partitions, engine, counts, progress)
             records = (read_records(_documents(space, index)) for index in range(len(partitions)))
             selection = select(records, config, counts)
             _refuse_empty(selection, counts, config)
         except DataError:
             discard(space)
             raise
-        tokenizer = _tokenizer(space, config, given, selection, workers, progress)
-        _tokenise(space, selection, workers, progress)
-        splits = _pack(space, config, selection, tokenizer, workers, progress)
+        tokenizer = _tokenizer(space, config, given, selection, engine, progress)
+        _tokenise(space, selection, engine, progress)
+        splits = _pack(space, config, selection, tokenizer, engine, progress)
         manifest = Manifest(
             run_name=config.run_name,
             codelm_version=codelm.__version__,
@@ -128,17 +127,18 @@ def survey(config: DataConfig, progress: Progress = _silent) -> Survey:
         load_tokenizer(config.tokenizer.path)
     counts = Counts()
     plans = partition(_reporting(list_files(config, counts), progress))
-    found = run_tasks(partial(_inspect, filters=config.filters), plans, config.num_workers or cpu_count())
+    with LocalEngine(config.num_workers or cpu_count()) as engine:
+        found = engine.run(partial(_inspect, filters=config.filters), plans)
 
-    def records() -> Iterator[list[Record]]:
-        done = 0
-        for size, kept, dropped in found:
-            done += size
-            progress(READING, done, None)
-            counts.add(dropped)
-            yield kept
+        def records() -> Iterator[list[Record]]:
+            done = 0
+            for size, kept, dropped in found:
+                done += size
+                progress(READING, done, None)
+                counts.add(dropped)
+                yield kept
 
-    selection = select(records(), config, counts)
+        selection = select(records(), config, counts)
     _refuse_empty(selection, counts, config)
     return Survey({split: selection.files_and_bytes(split) for split in SPLITS}, counts.to_dict())
 
@@ -211,7 +211,7 @@ def _read_partition(task: _ReadTask) -> None:
 
 
 def _read(
-    space: Workspace, config: DataConfig, partitions: list[int], workers: int, counts: Counts, progress: Progress
+    space: Workspace, config: DataConfig, partitions: list[int], engine: LocalEngine, counts: Counts, progress: Progress
 ) -> None:
     """Read and filter every partition's files into documents."""
     tasks = [
@@ -219,7 +219,7 @@ def _read(
         for index in range(len(partitions))
     ]
     done = 0
-    for size, _ in zip(partitions, run_tasks(_read_partition, tasks, _useful(workers, tasks)), strict=True):
+    for size, _ in zip(partitions, engine.run(_read_partition, tasks), strict=True):
         done += size
         progress(READING, done, sum(partitions))
     for task in tasks:
@@ -263,7 +263,7 @@ def _tokenizer(
     config: DataConfig,
     given: Tokenizer | None,
     selection: Selection,
-    workers: int,
+    engine: LocalEngine,
     progress: Progress,
 ) -> Tokenizer:
     """The tokenizer beside the shards: trained on the training split, or a copy of the given one."""
@@ -283,7 +283,7 @@ def _tokenizer(
             task = _TrainTask(
                 tuple(chosen), settings.vocab_size, settings.max_sentence_length, space.tokenizer, space.scratch
             )
-            list(run_tasks(_train_tokenizer, [task], workers))
+            list(engine.run(_train_tokenizer, [task]))
             progress(TRAINING, total, total)
     tokenizer = load_tokenizer(space.tokenizer)
     if given is not None and not tokenizer.fingerprint().matches(given.fingerprint()):
@@ -296,7 +296,7 @@ def _tokenizer(
     return tokenizer
 
 
-def _tokenise(space: Workspace, selection: Selection, workers: int, progress: Progress) -> None:
+def _tokenise(space: Workspace, selection: Selection, engine: LocalEngine, progress: Progress) -> None:
     tasks = [
         TokeniseTask(
             documents=_documents(space, index),
@@ -309,14 +309,19 @@ def _tokenise(space: Workspace, selection: Selection, workers: int, progress: Pr
     ]
     kept = selection.split != LEFT_OUT
     total, done = int(selection.bytes[kept].sum()), 0
-    for index, _ in enumerate(run_tasks(tokenise_partition, tasks, _useful(workers, tasks))):
+    for index, _ in enumerate(engine.run(tokenise_partition, tasks)):
         part = selection.of_partition(index)
         done += int(selection.bytes[part][kept[part]].sum())
         progress(TOKENISING, done, total)
 
 
 def _pack(
-    space: Workspace, config: DataConfig, selection: Selection, tokenizer: Tokenizer, workers: int, progress: Progress
+    space: Workspace,
+    config: DataConfig,
+    selection: Selection,
+    tokenizer: Tokenizer,
+    engine: LocalEngine,
+    progress: Progress,
 ) -> dict[str, dict[str, StreamInfo]]:
     """Write the shards of every split and language; returns the manifest's figures."""
     sizes = {
@@ -344,19 +349,11 @@ def _pack(
         for split, language in sizes
     ]
     done, splits = 0, {split: {} for split in SPLITS}
-    for (split, language), task, _ in zip(
-        sizes, tasks, run_tasks(pack_stream, tasks, _useful(workers, tasks)), strict=True
-    ):
+    for (split, language), task, _ in zip(sizes, tasks, engine.run(pack_stream, tasks), strict=True):
         splits[split][language] = load_summary(task.summary)
         done += sizes[split, language]
         progress(PACKING, done, sum(sizes.values()))
     return splits
-
-
-def _useful(workers: int, tasks: list[Any]) -> int:
-    """No more workers than there is work for: starting one takes half a second."""
-    waiting = sum(not task.output.exists() for task in tasks)
-    return max(1, min(workers, waiting))
 
 
 __all__ = ["MANIFEST_FILE", "Prepared", "Progress", "Survey", "prepare", "survey"]

@@ -134,7 +134,7 @@ def test_an_object_that_the_repository_lost_is_counted(repository: Path, git: Gi
 def test_a_damaged_tree_is_named(repository: Path, git: Git) -> None:
     tree = git(repository, "rev-parse", "HEAD:src")
     (repository / ".git" / "objects" / tree[:2] / tree[2:]).unlink()
-    with pytest.raises(DataError, match="git cannot read commit .* damaged or incomplete"):
+    with pytest.raises(DataError, match=r"git cannot read commit .* damaged or incomplete"):
         read(repository)
 
 
