@@ -11,7 +11,7 @@ from pathlib import Path
 from codelm.config.cli import parse_command_line
 from codelm.config.eval import EvalConfig, SandboxSection
 from codelm.console import setup_logging
-from codelm.errors import ConfigError, EvaluationError, exit_on_error
+from codelm.errors import EvaluationError, exit_on_error
 
 
 @exit_on_error
@@ -34,8 +34,7 @@ def evaluate(config: EvalConfig, dry_run: bool) -> None:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise EvaluationError("an evaluation runs in one process: start it with python, not with composer")
     section = config.tasks.humaneval
-    if section is None:
-        raise ConfigError("tasks is empty: there is nothing to evaluate; add `humaneval: {}` below it")
+    assert section is not None
 
     # torch and transformers take seconds to import: only once the configuration is known to be good.
     import torch

@@ -7,7 +7,7 @@ from typing import Any, Self
 from tqdm import tqdm
 
 _SECONDS_BETWEEN_LINES = 15.0
-_TITLES = {"generate": "generate", "judge": "judge", "gold": "score references"}
+_TITLES = {"generate": "generate", "judge": "judge", "gold": "gold solutions"}
 
 
 class ProgressBars:

@@ -14,7 +14,7 @@ from codelm.eval.selftest import Attempt, SelfTest
 if TYPE_CHECKING:  # it imports torch, which the checks without a model do not need
     from codelm.eval.run import HumanEvalResult
 
-_NAMES = {"humaneval_gold_bpb": "reference solutions, bits per byte"}
+_NAMES = {"humaneval_gold_bpb": "gold solutions, bits/byte"}
 
 
 def print_result(result: HumanEvalResult, folder: Path) -> None:
@@ -27,7 +27,9 @@ def print_result(result: HumanEvalResult, folder: Path) -> None:
     console = Console()
     console.print(table)
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(result.kinds.items(), key=lambda item: -item[1]))
-    console.print(f"verdicts: {kinds}; judge: literal; sandbox: {result.isolation.describe()}", highlight=False)
+    console.print(
+        f"verdicts: {kinds}; judge: literal; sandbox: {result.isolation.describe()}", highlight=False, soft_wrap=True
+    )
     if result.prompts_shortened:
         console.print(f"{result.prompts_shortened} prompts were cut from the left to fit the model's length")
     if result.kinds.get("unjudged"):

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from codelm.config.fields import Section
 
@@ -31,13 +31,28 @@ class HumanEvalSection(Section):
     max_new_tokens: PositiveInt = 512
     batch_size: PositiveInt = 16
     postprocess: Literal["humaneval", "none"] = "humaneval"
-    """How a completion is cut before it is judged; `humaneval` stops where the function's body ends."""
+    """How a completion is cut before it is judged; `humaneval` keeps what the function needs (docs/evaluation.md)."""
+
+    @model_validator(mode="after")
+    def _samples_differ(self) -> "HumanEvalSection":
+        if self.temperature == 0 and self.num_samples > 1:
+            raise ValueError(
+                f"num_samples {self.num_samples} at temperature 0 would give the same completion each time;"
+                " set num_samples to 1, or the temperature above 0"
+            )
+        return self
 
 
 class TasksSection(Section):
     """What to evaluate."""
 
     humaneval: HumanEvalSection | None = None
+
+    @model_validator(mode="after")
+    def _something(self) -> "TasksSection":
+        if self.humaneval is None:
+            raise ValueError("there is nothing to evaluate; add `humaneval: {}`")
+        return self
 
 
 class SandboxSection(Section):

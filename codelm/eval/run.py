@@ -137,10 +137,9 @@ def evaluate_humaneval(
         checkpoint: what the model is called in the record.
 
     Raises:
-        EvaluationError: when the sampling settings contradict each other, the sandbox is below its floor, HumanEval is
-            not installed, or the folder holds another evaluation.
+        EvaluationError: when the sandbox is below its floor, HumanEval is not installed, or the folder holds another
+            evaluation.
     """
-    _check_sampling(section)
     problems = humaneval.load_problems(section.limit)
     profile = PROFILES[section.postprocess]
     with JudgePool(sandbox) as pool:
@@ -175,7 +174,6 @@ def preview_humaneval(
     Raises:
         EvaluationError: as `evaluate_humaneval`.
     """
-    _check_sampling(section)
     problems = humaneval.load_problems(section.limit)
     tasks = _tasks(model, tokenizer, section, problems)
     with JudgePool(sandbox.model_copy(update={"num_workers": 1})) as pool:
@@ -199,14 +197,6 @@ def weights_hash(model: nn.Module) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def _check_sampling(section: HumanEvalSection) -> None:
-    if section.temperature == 0 and section.num_samples > 1:
-        raise EvaluationError(
-            f"tasks.humaneval.num_samples is {section.num_samples} at temperature 0, where all samples are the same:"
-            " set num_samples to 1 or the temperature above 0"
-        )
 
 
 def _settings(

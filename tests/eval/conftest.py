@@ -1,11 +1,15 @@
 """What the tests of the evaluation share: one running judge, HumanEval's problems."""
 
+from types import SimpleNamespace
+
 import pytest
+import torch
 
 from codelm.config.eval import SandboxSection
 from codelm.eval import humaneval
 from codelm.eval.judge.pool import JudgePool
 from codelm.eval.judge.verdict import Job
+from codelm.tokenizer import train_tokenizer
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +33,48 @@ def verdict(pool):
         return verdict
 
     return judge
+
+
+class Reciter(torch.nn.Module):
+    """A causal language model that has learnt some texts by heart, and says EOS or nonsense otherwise.
+
+    Its cache holds the ids so far, so that the loop around it is the real one.
+    """
+
+    def __init__(self, texts, vocab_size, eos_id, nonsense):
+        super().__init__()
+        self.anchor = torch.nn.Parameter(torch.zeros(1))
+        self.texts, self.vocab_size, self.eos_id, self.nonsense = texts, vocab_size, eos_id, nonsense
+        self.calls = 0
+
+    def forward(self, input_ids, attention_mask, past_key_values=None, use_cache=None):
+        self.calls += 1
+        seen = input_ids if past_key_values is None else torch.cat([past_key_values[0][0], input_ids], dim=1)
+        logits = torch.full((*input_ids.shape, self.vocab_size), -20.0)
+        for row, (ids, mask) in enumerate(zip(seen.tolist(), attention_mask.tolist(), strict=True)):
+            pad = mask.index(1)
+            for place in range(input_ids.shape[1]):
+                end = seen.shape[1] - input_ids.shape[1] + place + 1
+                logits[row, place, self.next(ids[pad:end])] = 0.0
+        return SimpleNamespace(logits=logits + self.anchor, past_key_values=((seen,),))
+
+    def next(self, ids):
+        for text in self.texts:
+            if text[: len(ids)] == ids:
+                return text[len(ids)] if len(ids) < len(text) else self.eos_id
+        return self.nonsense
+
+
+@pytest.fixture(scope="session")
+def tokenizer(problems, tmp_path_factory):
+    texts = [problem.prompt + problem.canonical_solution for problem in problems]
+    return train_tokenizer(texts, 600, tmp_path_factory.mktemp("tokenizer"))
+
+
+@pytest.fixture
+def reciter(problems, tokenizer):
+    """Knows the references of the problems with an even number."""
+    texts = [
+        [*tokenizer.encode(problem.prompt), *tokenizer.encode(problem.canonical_solution)] for problem in problems[::2]
+    ]
+    return Reciter(texts, tokenizer.vocab_size, tokenizer.eos_id, tokenizer.encode("x")[-1])

@@ -1,0 +1,162 @@
+"""`eval/main.py` as a user runs it: from a checkpoint folder to files and a table; bad input is a sentence."""
+
+import json
+import os
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from codelm.model import ReplitCodeConfig, ReplitCodeForCausalLM
+from codelm.model.pretrained import save_transformers
+
+ROOT = Path(__file__).parents[2]
+RECIPE = ROOT / "eval" / "main.py"
+YAML = ROOT / "yamls" / "quickstart" / "eval.yaml"
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tokenizer, tmp_path_factory):
+    torch.manual_seed(0)
+    config = ReplitCodeConfig(d_model=32, n_heads=2, n_layers=1, vocab_size=tokenizer.vocab_size, max_seq_len=512)
+    folder = tmp_path_factory.mktemp("run") / "checkpoint"
+    save_transformers(ReplitCodeForCausalLM(config), config, tokenizer.path, folder)
+    return folder
+
+
+@pytest.fixture
+def recipe(monkeypatch, capsys):
+    """Run the recipe in this process: (exit code, stdout, stderr)."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["main.py", *map(str, arguments)])
+        monkeypatch.syspath_prepend(str(RECIPE.parent))
+        mine = ("progress", "report")
+        kept = {name: sys.modules.pop(name) for name in mine if name in sys.modules}
+        try:
+            runpy.run_path(str(RECIPE), run_name="__main__")
+            code = 0
+        except SystemExit as stop:
+            code = stop.code
+        finally:
+            for name in mine:
+                sys.modules.pop(name, None)
+            sys.modules.update(kept)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+def _small(checkpoint, folder):
+    return [
+        YAML,
+        f"model.path={checkpoint}",
+        f"output_folder={folder}",
+        "tasks.humaneval.limit=4",
+        "tasks.humaneval.max_new_tokens=8",
+    ]
+
+
+def test_a_checkpoint_is_scored_and_a_second_run_reuses_it(recipe, checkpoint, tmp_path):
+    code, out, err = recipe(*_small(checkpoint, tmp_path))
+    assert code in (0, None)
+    assert "pass@1" in out
+    assert "0.0000" in out
+    assert "± standard error" in out
+    assert "judge: literal; sandbox: " in out
+    assert "generate: 4 of 4" in err
+    summary = json.loads((tmp_path / "humaneval" / "summary.json").read_text())
+    assert summary["scores"]["pass@1"]["n"] == 4
+    before = (tmp_path / "humaneval" / "samples.jsonl").read_bytes()
+    assert recipe(*_small(checkpoint, tmp_path))[1] == out
+    assert (tmp_path / "humaneval" / "samples.jsonl").read_bytes() == before
+
+
+def test_a_dry_run_says_what_would_run_and_writes_nothing(recipe, checkpoint, tmp_path):
+    code, out, _ = recipe(*_small(checkpoint, tmp_path / "out"), "--dry-run")
+    assert code in (0, None)
+    assert out.startswith("would complete 4 problems of HumanEval")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_self_test_needs_no_yaml_and_no_model(recipe):
+    code, out, _ = recipe("--self-test")
+    assert code == 0
+    rows = [line for line in out.splitlines() if "pass" in line and "│" in line]
+    counts = [[cell.strip() for cell in row.split("│")[3:5]] for row in rows]
+    assert counts[0] == ["164", "164"]
+    assert counts[1][0] == counts[1][1]
+    assert counts[2][0] == "0"
+
+
+def test_the_sandbox_check_shows_the_ladder(recipe):
+    code, out, _ = recipe("--sandbox-check")
+    assert code in (0, None)
+    assert out.startswith("level: ")
+    assert "open a network socket" in out
+
+
+@pytest.mark.parametrize(
+    ("prepare", "arguments", "message"),
+    [
+        (None, ["model.path={folder}/absent"], "there is no checkpoint at"),
+        (lambda folder: (folder / "spiece.model").unlink(), [], "spiece.model"),
+        (lambda folder: (folder / "config.json").unlink(), [], "is no checkpoint: it has no config.json"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"torn"), [], "model.safetensors"),
+        (None, ["tasks.humaneval.limt=3"], "did you mean `limit`?"),
+        (None, ["tasks.humaneval.num_samples=2"], "num_samples 2 at temperature 0"),
+        (None, ["tasks.humaneval=null"], "there is nothing to evaluate"),
+        (None, ["model.device=gpu"], "torch sees none"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_leaves_nothing(
+    recipe, checkpoint, tmp_path, monkeypatch, prepare, arguments, message
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(checkpoint, folder)
+    if prepare:
+        prepare(folder)
+        for name in ("tokenizer.json", "fingerprint.json"):
+            (folder / name).unlink()
+    out = tmp_path / "out"
+    code, _, err = recipe(*_small(folder, out), *(argument.format(folder=tmp_path) for argument in arguments))
+    assert code == 2
+    assert message in err
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+    assert not out.exists()
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_goes_on(checkpoint, tmp_path):
+    def command(folder):
+        arguments = [*_small(checkpoint, folder), "tasks.humaneval.limit=40", "tasks.humaneval.max_new_tokens=200"]
+        return [sys.executable, str(RECIPE), *map(str, arguments)]
+
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run(command(tmp_path / "whole"), env=environment, check=True, capture_output=True)
+    kills = 0
+    for wanted in (1, 9, 17, 33):
+        process = subprocess.Popen(command(tmp_path / "out"), env=environment, stderr=subprocess.DEVNULL)
+        samples = tmp_path / "out" / "humaneval" / "samples.jsonl"
+        while process.poll() is None and (not samples.exists() or samples.read_bytes().count(b"\n") < wanted):
+            time.sleep(0.01)
+        kills += process.poll() is None
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    assert kills >= 2
+    subprocess.run(command(tmp_path / "out"), env=environment, check=True, capture_output=True)
+
+    def rows(name):
+        lines = (tmp_path / name / "humaneval" / "samples.jsonl").read_text().splitlines()
+        return sorted(json.loads(line)["text"] for line in lines)
+
+    assert rows("out") == rows("whole")
