@@ -27,8 +27,9 @@ class ComposerCausalLM(ComposerModel):
         self.masks_documents = isinstance(model, ReplitCodeForCausalLM) or masks_documents(model)
         self.token_bytes = token_bytes
         self.eval_metrics = {"CrossEntropy": CrossEntropy(), "BitsPerByte": BitsPerByte(token_bytes)}
-        for block in transformer_blocks(model):
-            block._fsdp_wrap = True  # pyright: ignore
+        blocks = set(transformer_blocks(model))
+        # Composer asks the wrapped model which of its modules to shard on their own.
+        model.fsdp_wrap_fn = lambda module: module in blocks  # pyright: ignore
 
     def forward(self, batch: Batch) -> CausalLMOutputWithPast:
         """The model's output with its loss, the mean over predicted tokens of the (micro)batch."""

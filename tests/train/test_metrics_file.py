@@ -14,7 +14,7 @@ def state(batch: int) -> Any:
 
 def train(path: Path, first: int, last: int, loss: float) -> None:
     metrics = MetricsFile(path)
-    metrics.fit_start(state(first), None)  # pyright: ignore
+    metrics.after_load(state(first), None)  # pyright: ignore
     for batch in range(first, last):
         metrics.log_metrics({"loss/train/total": loss, "bad": float("nan")})
         metrics.batch_end(state(batch + 1), None)  # pyright: ignore

@@ -23,8 +23,8 @@ class MetricsFile(LoggerDestination):
             # JSON has no NaN: what cannot be written is told apart from what was not measured.
             self.pending[name] = number if math.isfinite(number) else str(number)  # pyright: ignore
 
-    def fit_start(self, state: State, logger: Logger) -> None:
-        """Drop the lines of batches that will be trained again."""
+    def after_load(self, state: State, logger: Logger) -> None:
+        """Drop the lines of batches that will be trained again: all of them when the run starts afresh."""
         if dist.get_global_rank() != 0 or not self.path.exists():
             return
         kept = []
@@ -33,7 +33,7 @@ class MetricsFile(LoggerDestination):
                 batch = json.loads(line)["batch"]
             except (ValueError, KeyError):
                 continue  # A line that a kill cut short.
-            if batch < int(state.timestamp.batch) or batch == int(state.timestamp.batch) > 0:
+            if batch <= int(state.timestamp.batch) > 0:
                 kept.append(line + "\n")
         temporary = self.path.with_name(f".tmp-{self.path.name}")
         temporary.write_text("".join(kept))
@@ -43,6 +43,9 @@ class MetricsFile(LoggerDestination):
         self._flush(state)
 
     def eval_after_all(self, state: State, logger: Logger) -> None:
+        self._flush(state)
+
+    def eval_standalone_end(self, state: State, logger: Logger) -> None:
         self._flush(state)
 
     def batch_checkpoint(self, state: State, logger: Logger) -> None:

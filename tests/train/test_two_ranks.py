@@ -1,0 +1,89 @@
+"""Two ranks on CPU: DDP, FSDP2 and one rank train alike; FSDP2 resumes to the bit; code evaluation ends."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from codelm.config.train import TrainConfig
+from codelm.train.run import train
+
+Rows = list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def settings(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """No dropout: ranks draw different masks. AdamW on tiny gradients shows a wrong scale through the clipping."""
+    return {
+        "run_name": "two-ranks",
+        "max_seq_len": 256,
+        "tokenizer": {"path": str(corpus / "tokenizer")},
+        "model": {"name": "replit_code", "d_model": 32, "n_heads": 4, "n_layers": 2},
+        "train_data": {"path": str(corpus), "mixture": {"python": 3.0, "c": 1.0}},
+        "eval_data": {"heldout": {"path": str(corpus), "max_samples_per_language": 3}},
+        "optimizer": {"name": "adamw", "lr": 1e-3, "eps": 1e-2},
+        "max_duration": "8ba",
+        "global_train_batch_size": 4,
+        "device_train_microbatch_size": 1,
+        "device": "cpu",
+        "save_folder": str(tmp_path_factory.mktemp("two-ranks")),
+        "save_interval": "4ba",
+    }
+
+
+@pytest.fixture(scope="module")
+def found(settings: dict[str, Any]) -> dict[str, Rows]:
+    folder = Path(settings["save_folder"])
+    (folder / "settings.json").write_text(json.dumps(settings))
+    command = [sys.executable, "-m", "composer.cli.launcher", "-n", "2", str(Path(__file__).with_name("two_ranks.py"))]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(
+        [*command, str(folder / "settings.json"), str(folder / "found.json")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    return json.loads((folder / "found.json").read_text())
+
+
+def losses(rows: Rows) -> list[float]:
+    return [row["loss/train/total"] for row in rows if "loss/train/total" in row]
+
+
+def validation(rows: Rows) -> float:
+    return next(row["metrics/python/BitsPerByte"] for row in rows if "metrics/python/BitsPerByte" in row)
+
+
+@pytest.mark.world_size(2)
+def test_two_ranks_give_the_losses_of_one(found: dict[str, Rows], settings: dict[str, Any]) -> None:
+    folder = Path(settings["save_folder"]) / "one"
+    train(TrainConfig.model_validate({**settings, "save_folder": str(folder)}))
+    one = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert found["world_size"] == 2
+    assert len(losses(one)) == 8
+    assert losses(found["ddp"]) == pytest.approx(losses(one), rel=1e-5)
+    assert validation(found["ddp"]) == pytest.approx(validation(one), rel=1e-5)
+
+
+@pytest.mark.world_size(2)
+@pytest.mark.parametrize("kind", ["sharded", "full"])
+def test_fsdp2_gives_the_losses_of_ddp(found: dict[str, Rows], kind: str) -> None:
+    assert losses(found[kind]) == pytest.approx(losses(found["ddp"]), rel=1e-5)
+
+
+@pytest.mark.world_size(2)
+@pytest.mark.parametrize("kind", ["sharded", "full"])
+def test_fsdp2_resumes_with_the_same_losses(found: dict[str, Rows], kind: str) -> None:
+    assert losses(found[f"{kind}_resumed"]) == losses(found[kind])
+
+
+@pytest.mark.world_size(2)
+def test_code_evaluation_under_fsdp2_ends_and_leaves_training_as_it_was(found: dict[str, Rows]) -> None:
+    assert losses(found["code_eval"]) == losses(found["sharded"])
+    assert any("eval/humaneval/pass@1" in row for row in found["code_eval"])

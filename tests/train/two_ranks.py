@@ -1,0 +1,52 @@
+"""What two ranks do, in one launch (a launch costs many seconds): `composer -n 2 two_ranks.py SETTINGS.json OUT.json`.
+
+Trains with DDP, with FSDP2 saving sharded and full states, resumes each FSDP2 run from its middle, and evaluates code
+under FSDP2; rank 0 writes each run's losses.
+"""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from composer.utils import dist
+
+from codelm.config.train import TrainConfig
+from codelm.train.run import train
+
+
+def main() -> None:
+    settings: dict[str, Any] = json.loads(Path(sys.argv[1]).read_text())
+    root = Path(settings["save_folder"])
+    found: dict[str, Any] = {"world_size": int(torch.tensor(dist.get_world_size()))}
+    for name, changes in {
+        "ddp": {},
+        "sharded": {"fsdp_config": {}},
+        "full": {"fsdp_config": {"state_dict_type": "full"}},
+    }.items():
+        found[name] = run(settings, root / name, changes)
+        if name != "ddp":
+            found[f"{name}_resumed"] = resume(settings, root / name, changes)
+    section = {"code_eval": {"interval": "8ba", "limit": 2, "max_new_tokens": 8}}
+    found["code_eval"] = run(settings, root / "code_eval", {"fsdp_config": {}, "callbacks": section})
+    if dist.get_global_rank() == 0:
+        Path(sys.argv[2]).write_text(json.dumps(found))
+
+
+def run(settings: dict[str, Any], folder: Path, changes: dict[str, Any]) -> list[dict[str, Any]]:
+    train(TrainConfig.model_validate({**settings, **changes, "save_folder": str(folder)}))
+    dist.barrier()
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def resume(settings: dict[str, Any], folder: Path, changes: dict[str, Any]) -> list[dict[str, Any]]:
+    if dist.get_global_rank() == 0:
+        shutil.rmtree(folder / "ba000008")
+    dist.barrier()
+    return run(settings, folder, changes)
+
+
+if __name__ == "__main__":
+    main()
