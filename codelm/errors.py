@@ -77,5 +77,7 @@ def exit_on_error(main: Callable[[], None]) -> Callable[[], None]:
 
 def _fail(error: CodelmError) -> None:
     if is_rank_zero():
-        print(f"error: {error}" if "\n" not in str(error) else str(error), file=sys.stderr, flush=True)
+        # A configuration's lines begin with file:line:col, which editors and terminals make clickable.
+        prefix = "" if isinstance(error, ConfigError) else "error: "
+        print(f"{prefix}{error}", file=sys.stderr, flush=True)
     sys.exit(error.exit_code)
