@@ -87,33 +87,48 @@ def prepare(config: DataConfig, progress: Progress = _silent, partition_bytes: i
     if finished is not None:
         return Prepared(finished, folder, reused=True)
     given = load_tokenizer(config.tokenizer.path) if config.tokenizer.path is not None else None
-    with opened(config) as space, LocalEngine(config.num_workers or cpu_count()) as engine:
-        try:
-            counts = Counts()
-            partitions = _list(space, config, partition_bytes, counts, progress)
-            _read(space, config, partitions, engine, counts, progress)
-            records = (read_records(_documents(space, index)) for index in range(len(partitions)))
-            selection = select(records, config, counts)
-            _refuse_empty(selection, counts, config)
-        except DataError:
-            discard(space)
-            raise
-        tokenizer = _tokenizer(space, config, given, selection, engine, progress)
-        _tokenise(space, selection, engine, progress)
-        splits = _pack(space, config, selection, tokenizer, engine, progress)
-        manifest = Manifest(
-            run_name=config.run_name,
-            codelm_version=codelm.__version__,
-            settings=settings_of(config),
-            max_seq_len=config.max_seq_len,
-            dtype=token_dtype(tokenizer.vocab_size).name,
-            tokenizer=tokenizer.fingerprint(),
-            splits=splits,
-            dropped=counts.to_dict(),
-        )
-        save_manifest(manifest, folder)
-        shutil.rmtree(space.work)
+    try:
+        with opened(config) as space, LocalEngine(config.num_workers or cpu_count()) as engine:
+            manifest = _prepare(space, config, given, engine, partition_bytes, progress)
+            save_manifest(manifest, folder)
+            shutil.rmtree(space.work)
+    except OSError as error:
+        error.filename = error.filename or str(folder)
+        raise
     return Prepared(manifest, folder, reused=False)
+
+
+def _prepare(
+    space: Workspace,
+    config: DataConfig,
+    given: Tokenizer | None,
+    engine: LocalEngine,
+    partition_bytes: int,
+    progress: Progress,
+) -> Manifest:
+    """The stages in order."""
+    counts = Counts()
+    try:
+        partitions = _list(space, config, partition_bytes, counts, progress)
+        _read(space, config, partitions, engine, counts, progress)
+        records = (read_records(_documents(space, index)) for index in range(len(partitions)))
+        selection = select(records, config, counts)
+        _refuse_empty(selection, counts, config)
+    except DataError:
+        discard(space)
+        raise
+    tokenizer = _tokenizer(space, config, given, selection, engine, progress)
+    _tokenise(space, selection, engine, progress)
+    return Manifest(
+        run_name=config.run_name,
+        codelm_version=codelm.__version__,
+        settings=settings_of(config),
+        max_seq_len=config.max_seq_len,
+        dtype=token_dtype(tokenizer.vocab_size).name,
+        tokenizer=tokenizer.fingerprint(),
+        splits=_pack(space, config, selection, tokenizer, engine, progress),
+        dropped=counts.to_dict(),
+    )
 
 
 def survey(config: DataConfig, progress: Progress = _silent) -> Survey:

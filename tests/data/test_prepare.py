@@ -162,8 +162,9 @@ output, moment, events = json.loads(sys.argv[1])["output_folder"], int(sys.argv[
 
 def count(event, arguments):
     global events
-    writes = event in ("os.rename", "os.mkdir") or (event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR))
-    if writes and str(arguments[0]).startswith(output):
+    writes = event == "os.rename" or (event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR))
+    makes = event == "os.mkdir" and not os.path.isdir(arguments[0])
+    if (writes or makes) and str(arguments[0]).startswith(output):
         events += 1
         if events == moment and "full" in sys.argv:
             raise OSError(errno.ENOSPC, "No space left on device", arguments[0])
