@@ -5,7 +5,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 
@@ -140,7 +142,10 @@ def test_odd_text_is_judged(verdict):
     assert verdict("def f(x): return x", "f(float('nan')) != 0").passed
 
 
-def test_a_broken_worker_is_replaced_and_its_job_repeated(problems):
+def test_a_broken_worker_is_replaced_and_its_job_repeated(problems, monkeypatch):
+    home = Path(tempfile.mkdtemp())
+    home.chmod(0o755)
+    monkeypatch.setenv("TMPDIR", str(home))
     settings = SandboxSection(num_workers=2)
     jobs = [humaneval.job(problem, problem.canonical_solution) for problem in problems[:30]]
     with JudgePool(settings) as pool:
@@ -154,6 +159,8 @@ def test_a_broken_worker_is_replaced_and_its_job_repeated(problems):
 
         verdicts = pool.judge(jobs, kill_one)
         assert killed[0] not in [worker.process.pid for worker in pool._workers]
+        assert len(list(home.glob("codelm-judge-*"))) == 2
+    assert list(home.iterdir()) == []
     assert [verdict.kind for verdict in verdicts] == ["passed"] * 30
     assert [verdict.id for verdict in verdicts] == [job.id for job in jobs]
 

@@ -3,10 +3,12 @@
 import importlib.util
 import json
 import os
+import shutil
 import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -40,12 +42,9 @@ def pool():
 
 
 @pytest.fixture(scope="module")
-def outside(tmp_path_factory):
+def outside():
     """A world that programs may not touch: a folder open to all users, a listening port, a process."""
-    place = tmp_path_factory.mktemp("outside")
-    for folder in (place, *place.parents):
-        if str(folder).startswith("/tmp/") and folder.owner() == "root":
-            folder.chmod(folder.stat().st_mode | 0o055)
+    place = Path(tempfile.mkdtemp(prefix="codelm-test-"))
     place.chmod(0o777)
     secret = place / "secret"
     secret.write_text("CANARY")
@@ -71,6 +70,7 @@ def outside(tmp_path_factory):
         }
     victim.kill()
     victim.wait()
+    shutil.rmtree(place)
 
 
 def _state(outside):
@@ -82,9 +82,9 @@ def _state(outside):
         "mode": stat.S_IMODE(status.st_mode),
         "modified": status.st_mtime_ns,
         "links": status.st_nlink,
-        "victim": Path(f"/proc/{outside['victim']}/stat").read_text().rsplit(")", 1)[1].split()[0],
-        "shared memory": sorted(os.listdir("/dev/shm")),
-        "System V segments": Path("/proc/sysvipc/shm").read_text().splitlines()[1:],
+        "victim runs": Path(f"/proc/{outside['victim']}/stat").read_text().rsplit(")", 1)[1].split()[0] in "RSD",
+        "shared memory": [name for name in os.listdir("/dev/shm") if "codelm" in name],
+        "System V segment": [line for line in Path("/proc/sysvipc/shm").read_text().splitlines() if " 4242 " in line],
         "package": os.stat(outside["package"]).st_mtime_ns,
         "connections": [_accepted(listener) for listener in outside["listeners"]],
     }
@@ -125,7 +125,16 @@ def test_a_hostile_program_leaves_the_machine_as_it_was(pool, outside, name):
     assert verdicts[1].passed, "the worker must be as good as new"
     assert _state(outside) == before
     if pool.isolation.fresh_user:
-        assert _processes_of(range(50_000, 60_000)) == []
+        assert _processes_of(_users_of(pool)) == []
+
+
+def _users_of(pool):
+    """The block of users that the pool's only worker has leased."""
+    test = "def check(candidate):\n    assert False, candidate(1)\n"
+    (verdict,) = pool.judge([Job("who", "import os\ndef f(x): return os.getuid()", "f", "", test)])
+    user = int(verdict.detail.split()[-1])
+    first = user - (user - 50_000) % 64
+    return range(first, first + 64)
 
 
 @pytest.mark.parametrize("name", hostile.READS)
@@ -156,13 +165,16 @@ def test_each_program_has_a_user_of_its_own_where_we_are_root(pool):
     assert all(detail.endswith("[]]") for detail in details)
 
 
-def test_nothing_is_left_behind(outside):
-    before = set(os.listdir("/tmp"))
+def test_nothing_is_left_behind(outside, monkeypatch):
+    home = Path(tempfile.mkdtemp())
+    home.chmod(0o755)
+    monkeypatch.setenv("TMPDIR", str(home))
     with JudgePool(SandboxSection(num_workers=1, cpu_seconds=1.0, wall_seconds=2.0)) as pool:
         program = hostile.HOSTILE["leaves a trap in its folder"].format(**outside) + RIGHT
         assert pool.judge([Job("job", program, "f", "", TEST)])[0].passed
-    assert {name for name in set(os.listdir("/tmp")) - before if name.startswith("codelm-judge-")} == set()
+        assert len(os.listdir(home)) == 1
     assert os.listdir(outside["place"]) == ["secret"]
+    home.rmdir()
 
 
 def test_the_level_is_what_the_kernel_offers(pool):
@@ -199,10 +211,10 @@ judge.close()
 """
 
 
-def _as_nobody(jobs, level):
+def _as_nobody(jobs, level, marker):
     root = Path(humaneval.__file__).parents[2]
     done = subprocess.run(
-        [sys.executable, "-S", "-c", _AS_NOBODY, str(root), level],
+        [sys.executable, "-S", "-c", _AS_NOBODY, str(root), level, marker],
         input="".join(json.dumps(job.to_dict()) + "\n" for job in jobs),
         capture_output=True,
         text=True,
@@ -226,21 +238,21 @@ def test_an_ordinary_user_is_protected_from_programs_that_run_as_the_same_user(o
         Job(name, f"def f(x):\n    return {action.format(**outside)!s}\n", "f", "", TEST)
         for name, action in hostile.READS.items()
     ]
-    isolation, verdicts = _as_nobody([*jobs, Job("last", RIGHT, "f", "", TEST)], "landlock")
+    isolation, verdicts = _as_nobody([*jobs, Job("last", RIGHT, "f", "", TEST)], "landlock", outside["place"])
     assert (isolation["level"], isolation["fresh_user"]) == ("landlock", False)
     assert [verdict["kind"] for verdict in verdicts[len(names) :]] == ["failed"] * len(hostile.READS) + ["passed"]
     assert _state(outside) == before
-    assert [pid for pid in _processes_of({65534}) if not _is_ours(pid)] == []
+    assert [pid for pid in _processes_of({65534}) if _of_this_test(pid, outside)] == []
 
 
-def _is_ours(pid):
+def _of_this_test(pid, outside):
     try:
-        return b"codelm" not in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return outside["place"].encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
-        return True
+        return False
 
 
-def test_without_landlock_limits_and_judging_still_hold(problems):
+def test_without_landlock_limits_and_judging_still_hold(problems, outside):
     jobs = [humaneval.job(problem, problem.canonical_solution) for problem in problems[:20]]
     jobs += [
         Job("exit", "import os\ndef f(x): os._exit(0)", "f", "", TEST),
@@ -249,8 +261,8 @@ def test_without_landlock_limits_and_judging_still_hold(problems):
         Job("peek", "import os\ndef f(x): return len(open(f'/proc/{os.getppid()}/mem', 'rb').read(1))", "f", "", TEST),
         Job("daemon", hostile.HOSTILE["leaves a daemon"] + RIGHT, "f", "", TEST),
     ]
-    isolation, verdicts = _as_nobody(jobs, "rlimits")
+    isolation, verdicts = _as_nobody(jobs, "rlimits", outside["place"])
     assert isolation["level"] == "rlimits"
     kinds = [verdict["kind"] for verdict in verdicts]
     assert kinds == ["passed"] * 20 + ["never-finished", "cpu", "memory", "failed", "passed"]
-    assert [pid for pid in _processes_of({65534}) if not _is_ours(pid)] == []
+    assert [pid for pid in _processes_of({65534}) if _of_this_test(pid, outside)] == []

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import selectors
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,7 @@ from codelm.eval.sandbox.confine import LEVELS, Isolation, Limits
 
 _log = logging.getLogger(__name__)
 _WORKER = Path(__file__).with_name("worker.py")
+_ENVIRONMENT = {"PYTHONHASHSEED": "0", "PATH": os.defpath, "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
 _GRACE_SECONDS = 20.0
 _START_SECONDS = 60.0
 _ATTEMPTS = 2
@@ -43,7 +45,10 @@ class _WorkerProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
-            env={"PYTHONHASHSEED": "0", "PATH": os.defpath, "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"},
+            env={
+                **_ENVIRONMENT,
+                **{name: value for name, value in os.environ.items() if name == "TMPDIR"},
+            },
             cwd="/",
             start_new_session=True,
         )
@@ -54,7 +59,7 @@ class _WorkerProcess:
         self.pending = b""
         self.task: _Task | None = None
         self.deadline = time.monotonic() + _START_SECONDS
-        self.isolation: Isolation | None = None
+        self.home: str | None = None
         self.limits = limits
         self.say({"limits": limits.to_dict()})
 
@@ -107,6 +112,8 @@ class _WorkerProcess:
             self.process.wait()
         self.stdout.close()
         self.errors.close()
+        if self.home is not None and self.process.returncode:
+            shutil.rmtree(self.home, ignore_errors=True)
 
 
 def limits_of(settings: SandboxSection) -> Limits:
@@ -139,11 +146,8 @@ class JudgePool:
             raise
 
     def _greet(self, min_level: str) -> Isolation:
-        for worker in self._workers:
-            worker.isolation = _await_hello(worker)
-        isolation = min(
-            (worker.isolation for worker in self._workers if worker.isolation), key=lambda i: LEVELS.index(i.level)
-        )
+        isolations = [_await_hello(worker) for worker in self._workers]
+        isolation = min(isolations, key=lambda isolation: LEVELS.index(isolation.level))
         if LEVELS.index(isolation.level) < LEVELS.index(min_level):
             notes = "; ".join(isolation.notes)
             raise EvaluationError(
@@ -222,6 +226,7 @@ def _await_hello(worker: _WorkerProcess) -> Isolation:
     while True:
         message, alive = worker.hear()
         if message is not None:
+            worker.home = message["home"]
             return Isolation.from_dict(message["isolation"])
         if not alive or time.monotonic() > worker.deadline:
             worker.process.wait(timeout=5) if not alive else worker.process.kill()

@@ -97,7 +97,10 @@ class Worker:
         if sys.platform == "linux" and self.users is None:
             # Programs run as our own user: keep them from the memory that holds the tests, whatever else holds.
             kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
-        self.home = os.path.realpath(tempfile.mkdtemp(prefix="codelm-judge-"))
+        place = tempfile.gettempdir()
+        if self.users is not None and not interpreter.anyone_may_enter(place):
+            place = "/tmp"
+        self.home = os.path.realpath(tempfile.mkdtemp(prefix="codelm-judge-", dir=place))
         os.chmod(self.home, 0o711)
         self.folder = os.path.join(self.home, "job")
         os.mkdir(self.folder, 0o700)
@@ -304,7 +307,7 @@ def main() -> None:
     settings = json.loads(sys.stdin.readline())
     worker = Worker(Limits(**settings["limits"]), library)
     try:
-        _reply({"isolation": worker.isolation.to_dict()})
+        _reply({"isolation": worker.isolation.to_dict(), "home": worker.home})
         for line in sys.stdin:
             _reply(worker.judge(json.loads(line)))
     finally:

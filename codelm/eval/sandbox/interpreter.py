@@ -62,7 +62,7 @@ def import_standard_library_only() -> tuple[str, str]:
         The paths of the library and of its compiled modules, now all of `sys.path`.
     """
     stdlib, dynload = library_folders()
-    if os.geteuid() != 0 or _anyone_may_enter(stdlib):
+    if os.geteuid() != 0 or anyone_may_enter(stdlib):
         sys.path[:] = [stdlib, dynload]
         return stdlib, dynload
     handle = os.open(stdlib, os.O_PATH | os.O_DIRECTORY)
@@ -77,7 +77,8 @@ def import_standard_library_only() -> tuple[str, str]:
     return reachable, sys.path[1]
 
 
-def _anyone_may_enter(path: str) -> bool:
+def anyone_may_enter(path: str) -> bool:
+    """Whether every user may pass through a folder and all above it."""
     path = os.path.realpath(path)
     while True:
         if not os.stat(path).st_mode & stat.S_IXOTH:

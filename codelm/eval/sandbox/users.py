@@ -9,6 +9,7 @@ import pwd
 import socket
 
 _FIRST, _BLOCK, _BLOCKS = 50_000, 64, 128
+_CAPABILITIES = (0, 1, 5, 6, 7)  # CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_KILL, CAP_SETGID, CAP_SETUID
 
 
 class UserLease:
@@ -31,8 +32,8 @@ class UserLease:
 
 
 def lease_users() -> UserLease | None:
-    """Lease a block of user ids, or None where we may not change users (not root, or ids that are not mapped)."""
-    if os.geteuid() != 0 or not _mapped(_FIRST + _BLOCK * _BLOCKS):
+    """Lease a block of user ids, or None where we may not change users: not root, or a root without its powers."""
+    if os.geteuid() != 0 or not _capable() or not _mapped(_FIRST + _BLOCK * _BLOCKS):
         return None
     busy = _users_with_processes()
     for block in range(_BLOCKS):
@@ -49,6 +50,16 @@ def lease_users() -> UserLease | None:
             continue
         return UserLease(first, lock)
     return None
+
+
+def _capable() -> bool:
+    """Whether root may here do what it takes: chown, pass file modes, kill, and change group and user."""
+    try:
+        with open("/proc/self/status") as status:
+            effective = next(int(line.split()[1], 16) for line in status if line.startswith("CapEff:"))
+    except (OSError, StopIteration, ValueError):
+        return False
+    return all(effective >> capability & 1 for capability in _CAPABILITIES)
 
 
 def _mapped(highest: int) -> bool:
