@@ -18,7 +18,7 @@ import codelm
 from codelm.config.data import DataConfig, FiltersSection
 from codelm.data.documents import Counts
 from codelm.data.engine import LocalEngine, whole_folder
-from codelm.data.manifest import MANIFEST_FILE, Manifest, StreamInfo, save_manifest
+from codelm.data.manifest import Manifest, StreamInfo, save_manifest
 from codelm.data.pack import PackTask, load_summary, pack_stream
 from codelm.data.select import LEFT_OUT, SPLITS, Selection, select
 from codelm.data.shards import token_dtype
@@ -98,15 +98,24 @@ def prepare(config: DataConfig, progress: Progress = _silent, partition_bytes: i
     return Prepared(manifest, folder, reused=False)
 
 
-def _prepare(
-    space: Workspace,
-    config: DataConfig,
-    given: Tokenizer | None,
-    engine: LocalEngine,
-    partition_bytes: int,
-    progress: Progress,
-) -> Manifest:
-    """The stages in order."""
+def prepare_tokenizer(config: DataConfig, progress: Progress = _silent) -> Tokenizer:
+    """The stages up to the tokenizer; `prepare` with the same configuration continues from there.
+
+    Raises:
+        as `prepare`.
+    """
+    if find_finished(config) is None:
+        given = load_tokenizer(config.tokenizer.path) if config.tokenizer.path is not None else None
+        with opened(config) as space, LocalEngine(config.num_workers or cpu_count()) as engine:
+            selection, _ = _select(space, config, engine, PARTITION_BYTES, progress)
+            return _tokenizer(space, config, given, selection, engine, progress)
+    return load_tokenizer(Workspace(Path(config.output_folder)).tokenizer)
+
+
+def _select(
+    space: Workspace, config: DataConfig, engine: LocalEngine, partition_bytes: int, progress: Progress
+) -> tuple[Selection, Counts]:
+    """List, read and filter the files, and decide which documents go where."""
     counts = Counts()
     try:
         partitions = _list(space, config, partition_bytes, counts, progress)
@@ -117,6 +126,19 @@ def _prepare(
     except DataError:
         discard(space)
         raise
+    return selection, counts
+
+
+def _prepare(
+    space: Workspace,
+    config: DataConfig,
+    given: Tokenizer | None,
+    engine: LocalEngine,
+    partition_bytes: int,
+    progress: Progress,
+) -> Manifest:
+    """The stages in order."""
+    selection, counts = _select(space, config, engine, partition_bytes, progress)
     tokenizer = _tokenizer(space, config, given, selection, engine, progress)
     _tokenise(space, selection, engine, progress)
     return Manifest(
@@ -369,6 +391,3 @@ def _pack(
         done += sizes[split, language]
         progress(PACKING, done, sum(sizes.values()))
     return splits
-
-
-__all__ = ["MANIFEST_FILE", "Prepared", "Progress", "Survey", "prepare", "survey"]

@@ -1,0 +1,27 @@
+"""Train the tokenizer of a corpus and stop there: `python data_prep/train_tokenizer.py FILE.yaml [key=value …]`.
+
+Reads and filters the sources as `main.py` does; `main.py` with the same YAML continues from here.
+"""
+
+from progress import ProgressBars
+
+from codelm.config.cli import parse_command_line
+from codelm.console import setup_logging
+from codelm.data.prepare import prepare_tokenizer
+from codelm.errors import ConfigError, exit_on_error
+
+
+@exit_on_error
+def main() -> None:
+    command = parse_command_line("data")
+    setup_logging()
+    if command.config.tokenizer.train is None:
+        raise ConfigError(f"{command.path} names an existing tokenizer; give `tokenizer.train` to train one")
+    with ProgressBars() as progress:
+        tokenizer = prepare_tokenizer(command.config, progress)
+    fingerprint = tokenizer.fingerprint()
+    print(f"tokenizer {fingerprint.model_sha256[:12]} of {fingerprint.vocab_size:,} tokens: {tokenizer.path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""Any sample can be traced to its files, token for token."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from codelm.config.data import DataConfig
+from codelm.data.prepare import prepare
+from codelm.data.shards import ShardReader
+from codelm.data.trace import documents_of_sample
+from codelm.errors import DataError
+from codelm.tokenizer import load_tokenizer
+
+
+def test_the_parts_of_every_sample_are_text_of_their_files(
+    data_config: Callable[..., DataConfig], code_folder: Path
+) -> None:
+    config = data_config(languages=["c"], max_bytes_per_language=100_000)
+    folder = prepare(config).folder
+    tokenizer = load_tokenizer(folder / "tokenizer")
+    reader = ShardReader(folder, "train", "c")
+    assert len(reader) > 50
+    for sample in range(len(reader)):
+        row = reader[sample]
+        parts = list(documents_of_sample(folder, "train", "c", sample, reader.max_seq_len))
+        assert parts[0].first == 0
+        assert parts[-1].end == reader.max_seq_len
+        for part, following in zip(parts, [*parts[1:], None], strict=True):
+            text = tokenizer.decode(row[part.first : part.end])
+            assert text.strip("\ufffd") in (code_folder / part.path).read_bytes().decode()
+            assert part.repository == "code"
+            if following is not None:
+                assert row[part.end - 1] == tokenizer.eos_id
+                assert following.first == part.end
+
+
+def test_without_a_list_of_documents_it_says_so(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"documents\.jsonl is missing"):
+        list(documents_of_sample(tmp_path, "train", "c", 0, 8))
