@@ -2,8 +2,9 @@
 
 import json
 import shutil
+import subprocess
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, MptForCausalLM
 
 from codelm.config.train import TrainConfig
-from codelm.errors import CheckpointError, CodelmError, ConfigError, DataError, TokenizerError
+from codelm.errors import CheckpointError, CodelmError, ConfigError, DataError, EnvironmentFailure, TokenizerError
 from codelm.tokenizer import load_tokenizer, train_tokenizer
 from codelm.train.checkpoint import read_run
 from codelm.train.run import dry_run, train
@@ -222,3 +223,29 @@ def test_a_loss_that_is_not_finite_stops_the_run_before_the_weights_move(train_c
         train(config)
     newest = sorted(Path(config.save_folder).glob("ba*"))[-1]
     assert all(torch.isfinite(tensor).all() for tensor in load_file(newest / "model.safetensors").values())
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 3 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", folder], capture_output=True).returncode:
+        pytest.skip("mounting a small file system takes root")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_full_disk_leaves_the_checkpoints_before_it_and_no_half_written_one(
+    train_config: Make, small_disk: Path
+) -> None:
+    settings = {"save_interval": "1ba", "save_num_checkpoints_to_keep": 99, "max_duration": "40ba"}
+    with pytest.raises(EnvironmentFailure, match=r"the disk is full while writing .*; free some space and run the same"):
+        train(train_config(save_folder=str(small_disk), **settings))
+    assert not list(small_disk.glob(".tmp*"))
+    newest = max(small_disk.glob("ba*"))
+    assert load_file(newest / "model.safetensors")
+    for folder in sorted(small_disk.glob("ba*"))[:-1]:
+        shutil.rmtree(folder)
+    resumed = train(train_config(save_folder=str(small_disk), save_interval="40ba", max_duration="40ba"))
+    assert resumed.name == "ba000040"
