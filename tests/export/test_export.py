@@ -1,0 +1,133 @@
+"""The export recipe: checked against its source, with a card that says what it is."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+from codelm.data.manifest import load_manifest
+from codelm.errors import CheckpointError
+from codelm.export.parity import check_parity
+from codelm.export.transformers_folder import export_transformers
+from codelm.model import ReplitCodeConfig, ReplitCodeForCausalLM
+from codelm.model.pretrained import load, save_transformers
+
+RECIPE = Path(__file__).parents[2] / "eval" / "export.py"
+
+
+@pytest.fixture
+def checkpoint(corpus, tmp_path) -> Path:
+    """A checkpoint as training leaves it: a save_folder with `latest`, and run.json."""
+    torch.manual_seed(0)
+    config = ReplitCodeConfig(d_model=32, n_heads=4, n_layers=2, vocab_size=512, max_seq_len=64)
+    folder = tmp_path / "run" / "ba000012"
+    folder.parent.mkdir()
+    save_transformers(ReplitCodeForCausalLM(config), config, corpus / "tokenizer", folder)
+    manifest = load_manifest(corpus)
+    run = {
+        "batch": 12,
+        "tokens": 3072,
+        "config": {
+            "run_name": "small",
+            "seed": 17,
+            "max_seq_len": 64,
+            "model": {"name": "replit_code"},
+            "train_data": {"path": str(corpus), "split": "train"},
+            "optimizer": {"name": "lionw", "lr": 0.001},
+            "global_train_batch_size": 4,
+            "load_path": None,
+        },
+        "tokenizer": manifest.tokenizer.to_dict(),
+        "data": {"manifest_hash": manifest.hash, "mixture": {"python": 0.75, "c": 0.25}},
+        "versions": {"torch": "2"},
+    }
+    (folder / "run.json").write_text(json.dumps(run))
+    (folder.parent / "latest").symlink_to(folder.name)
+    return folder.parent
+
+
+def recipe(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, RECIPE, *map(str, arguments)], capture_output=True, text=True)
+
+
+def test_the_recipe_exports_and_prints_what_it_measured(checkpoint, corpus, tmp_path) -> None:
+    output = tmp_path / "out"
+    done = recipe(checkpoint, "--to", "transformers", "-o", output)
+    assert done.returncode == 0, done.stderr
+    assert "greedy tokens are the same" in done.stdout
+    assert "tokenizer.json differs from sentencepiece on" in done.stdout
+    assert f"exported: {output}" in done.stdout
+    assert type(AutoModelForCausalLM.from_pretrained(output)).__name__ == "MptForCausalLM"
+    card = (output / "README.md").read_text()
+    files = load_manifest(corpus).splits["train"]["python"].files
+    for words in ("12 batches, 3,072 tokens", "freshly initialised", f"| Python | 75.0% | {files} |", "Limits"):
+        assert words in card
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "run"]
+
+
+def test_the_code_in_the_card_runs(checkpoint, tmp_path) -> None:
+    export_transformers(checkpoint, tmp_path / "out")
+    card = (tmp_path / "out" / "README.md").read_text()
+    program = card.split("```python\n")[1].split("```")[0].replace("PATH", str(tmp_path / "out"))
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("def fibonacci(n):")
+
+
+def test_an_export_in_bf16_equals_its_rounded_source(checkpoint, tmp_path) -> None:
+    exported = export_transformers(checkpoint, tmp_path / "out", torch.bfloat16)
+    assert exported.parity.max_logit_difference < 1e-4
+    assert load(tmp_path / "out")[0].dtype == torch.bfloat16
+    assert "| weights | bfloat16 |" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_an_export_that_computes_something_else_is_caught(checkpoint, tmp_path) -> None:
+    output = tmp_path / "out"
+    export_transformers(checkpoint, output)
+    weights = load_file(output / "model.safetensors")
+    weights["transformer.blocks.1.ffn.up_proj.weight"] *= 1.01
+    save_file(weights, output / "model.safetensors", metadata={"format": "pt"})
+    model, tokenizer = load(checkpoint)
+    with pytest.raises(CheckpointError, match="does not compute what its source does: logits differ by at most"):
+        check_parity(model, tokenizer, output)
+
+
+def test_an_export_whose_tokenizer_loses_text_is_caught(checkpoint, tmp_path) -> None:
+    output = tmp_path / "out"
+    export_transformers(checkpoint, output)
+    fields = json.loads((output / "tokenizer.json").read_text())
+    fields["normalizer"] = {"type": "Lowercase"}
+    (output / "tokenizer.json").write_text(json.dumps(fields))
+    model, tokenizer = load(checkpoint)
+    with pytest.raises(CheckpointError, match="3 of 5 texts come back exactly"):
+        check_parity(model, tokenizer, output)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("nowhere", "-o", "out"), "there is no folder nowhere"),
+        (("run", "-o", "run"), "run already exists; name another folder or remove it"),
+        (("run/ba000012/config.json", "-o", "out"), "is a file; name the checkpoint's folder"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_leaves_nothing(checkpoint, tmp_path, arguments, sentence) -> None:
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, RECIPE, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert done.returncode == (1 if arguments[0] == "nowhere" else 2)
+    assert done.stderr.count("\n") == 1
+    assert sentence in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_help_is_quick_and_names_the_exit_codes() -> None:
+    done = recipe("--help")
+    assert done.returncode == 0
+    assert "Exit code 2" in done.stdout.replace("\n", " ")
