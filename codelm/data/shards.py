@@ -7,6 +7,7 @@ the number of samples n (uint32), n + 1 byte offsets of the samples (uint32), a 
 
 import functools
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -111,7 +112,7 @@ class ShardWriter:
         self._body.seek(0)
         with (self.folder / f".{name}.tmp").open("wb") as file:
             header = self._header(self._rows)
-            for block in (header, *iter(functools.partial(self._body.read, 1 << 20), b"")):
+            for block in itertools.chain([header], iter(functools.partial(self._body.read, 1 << 20), b"")):
                 file.write(block)
                 digest.update(block)
                 size += len(block)
