@@ -17,7 +17,7 @@ from transformers.cache_utils import Cache
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 
-from codelm.model.attention import alibi_slopes, attend, attention_bias
+from codelm.model.attention import Bias, alibi_slopes, attend, attention_bias
 from codelm.model.configuration import ReplitCodeConfig, check_config
 from codelm.model.loss import linear_cross_entropy, shifted
 
@@ -57,16 +57,17 @@ class Attention(nn.Module):
         self.Wqkv = nn.Linear(config.d_model, 3 * config.d_model, bias=False)
         self.out_proj = _residual(nn.Linear(config.d_model, config.d_model, bias=False))
 
-    def forward(self, x: Tensor, bias: Tensor, cache: Cache | None) -> Tensor:
+    def forward(self, x: Tensor, bias: Bias, cache: Cache | None) -> Tensor:
         batch, seq, d_model = x.shape
         qkv = self.Wqkv(x)
         if self.clip:
             qkv = qkv.clamp(-self.clip, self.clip)
-        query, key, value = qkv.view(batch, seq, 3, self.n_heads, -1).permute(2, 0, 3, 1, 4)
+        query, key, value = qkv.view(batch, seq, 3, self.n_heads, -1).unbind(2)
         if cache is not None:
-            key, value = cache.update(key, value, self.layer)
+            cached = cache.update(key.transpose(1, 2), value.transpose(1, 2), self.layer)
+            key, value = (tensor.transpose(1, 2) for tensor in cached)
         out = attend(query, key, value, bias, self.scale, self.dropout if self.training else 0.0)
-        return self.out_proj(out.transpose(1, 2).reshape(batch, seq, d_model))
+        return self.out_proj(out.reshape(batch, seq, d_model))
 
 
 class FeedForward(nn.Module):
@@ -92,7 +93,7 @@ class Block(GradientCheckpointingLayer):
         self.ffn = FeedForward(config)
         self.dropout = config.resid_pdrop
 
-    def forward(self, x: Tensor, bias: Tensor, cache: Cache | None = None) -> Tensor:
+    def forward(self, x: Tensor, bias: Bias, cache: Cache | None = None) -> Tensor:
         x = x + F.dropout(self.attn(self.norm_1(x), bias, cache), self.dropout, self.training)
         return x + F.dropout(self.ffn(self.norm_2(x)), self.dropout, self.training)
 

@@ -49,6 +49,13 @@ def test_logits_are_those_of_native_mpt_with_padding_on_the_left(pair, ids) -> N
     assert difference.abs().max() <= 1e-5
 
 
+def test_logits_are_those_of_native_mpt_with_a_hole_in_the_mask(make_model, ids) -> None:
+    ours, mask = make_model(), torch.ones_like(ids)
+    mask[:, 9:14] = 0
+    difference = (ours(ids, attention_mask=mask).logits - native(ours)(ids, attention_mask=mask).logits)[mask.bool()]
+    assert difference.abs().max() <= 1e-5
+
+
 def test_loss_and_gradients_are_those_of_native_mpt(pair, ids) -> None:
     ours, theirs = pair
     labels = ids.clone()

@@ -3,7 +3,16 @@
 import pytest
 import torch
 
+from codelm.model import attention
+
 LENGTHS = [(17, 1, 9, 13), (25, 15)]
+
+
+@pytest.fixture(params=["in-pieces", "masked"], autouse=True)
+def path(request, monkeypatch) -> str:
+    """Both ways to keep documents apart: attention piece by piece, and one masked attention."""
+    monkeypatch.setattr(attention, "_SHORTEST_ON_AVERAGE", 1 if request.param == "in-pieces" else 1000)
+    return request.param
 
 
 @pytest.fixture
@@ -81,3 +90,23 @@ def test_a_filled_cache_and_sequence_ids_are_refused_together(make_model, packed
     cache = model(ids, use_cache=True).past_key_values
     with pytest.raises(ValueError, match="documents of cached keys are unknown"):
         model(ids, past_key_values=cache, use_cache=True, sequence_id=sequence_id)
+
+
+def test_the_path_is_the_one_meant(packed, path) -> None:
+    bias = attention.attention_bias(attention.alibi_slopes(4), 40, 40, packed[1])
+    if path == "in-pieces":
+        assert bias.lengths == [17, 1, 9, 13, 25, 15]
+        assert bias.scores.shape == (1, 4, 25, 25)
+    else:
+        assert bias.lengths is None
+        assert bias.scores.shape == (2, 4, 40, 40)
+
+
+def test_a_document_in_two_parts_sees_both(make_model, ids) -> None:
+    model = make_model()
+    parts = torch.tensor([[0] * 10 + [1] * 20 + [0] * 10]).expand(2, -1)
+    changed = ids.clone()
+    changed[:, 3] = 7
+    before, after = (model(rows, sequence_id=parts).logits for rows in (ids, changed))
+    assert torch.equal(before[:, 10:30], after[:, 10:30])
+    assert not torch.allclose(before[:, 30:], after[:, 30:], atol=1e-4)
