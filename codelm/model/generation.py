@@ -97,8 +97,13 @@ def sample_seed(*parts: object) -> int:
 
 
 def max_length(model: nn.Module) -> int | None:
-    """The longest sequence that the model's configuration allows, in tokens; None when it does not say."""
+    """The longest sequence that the model can take, in tokens; None when it does not say, or has no such bound.
+
+    Our model with ALiBi goes beyond the length it was trained at; a learned or fixed table of positions does not.
+    """
     config = getattr(model, "config", None)
+    if getattr(config, "model_type", None) == "replit_code" and getattr(config, "attn_config", {}).get("alibi"):
+        return None
     for name in ("max_seq_len", "max_position_embeddings", "n_positions"):
         length = getattr(config, name, None)
         if isinstance(length, int) and length > 0:
