@@ -41,7 +41,7 @@ class ProgressBars:
             unit = " files" if stage == "list files" else "B"
             self._bar = tqdm(desc=f"{stage:<15}", total=total, unit=unit, unit_scale=True, file=sys.stderr)
         elif stage == "train tokenizer" and total is not None and done < total:
-            print(f"{stage}: on {total / 1e6:.1f} MB; SentencePiece takes about 2 s a MB", file=sys.stderr, flush=True)
+            print(f"{stage}: on {total / 1e6:.1f} MB; SentencePiece takes 2 to 4 s a MB", file=sys.stderr, flush=True)
 
     def _finish(self) -> None:
         if self._bar is not None:
