@@ -25,6 +25,7 @@ from dataclasses import dataclass
 
 _MARKERS = ("<|endoftext|>", "</s>", "<|im_end|>", "<|end|>", "<|file_separator|>", "<file_sep>", "```")
 _MOST_BOUNDARIES = 400
+_FEW_BOUNDARIES = 40
 _INTERPRETER_SETTINGS = ("setrecursionlimit", "set_int_max_str_digits", "stack_size")
 _BUILTINS = frozenset(dir(builtins))
 
@@ -65,7 +66,7 @@ def cut_python_function(prompt: str, completion: str, entry_point: str, ended: b
 def python_function_finished(prompt: str, completion: str, entry_point: str) -> bool:
     """Whether the body has ended, another statement has begun, and no name is left without a meaning."""
     text = prompt + completion
-    end = _body_end(text, len(prompt))
+    end = _body_end(text, len(prompt), _FEW_BOUNDARIES)  # asked often, and a body that is broken stays so
     if end is None or not text[end:].strip():
         return False
     line = text[end:].split("\n", 1)
@@ -96,7 +97,7 @@ class _Statement:
     source: str
 
 
-def _margin_lines(text: str, start: int) -> Iterator[int]:
+def _margin_lines(text: str, start: int, most: int = _MOST_BOUNDARIES) -> Iterator[int]:
     """Where lines begin at the left margin, from `start` on, blank lines and comments apart; a bounded number."""
     found = 0
     for match in re.finditer(r"^(?=[^\s#])", text[start:], re.MULTILINE):
@@ -104,14 +105,14 @@ def _margin_lines(text: str, start: int) -> Iterator[int]:
         if position == start and start > 0 and text[start - 1] != "\n":
             continue
         found += 1
-        if found > _MOST_BOUNDARIES:
+        if found > most:
             return
         yield position
 
 
-def _body_end(text: str, start: int) -> int | None:
+def _body_end(text: str, start: int, most: int = _MOST_BOUNDARIES) -> int | None:
     """Where the function's body ends; None when the text is nowhere complete Python."""
-    for position in _margin_lines(text, start):
+    for position in _margin_lines(text, start, most):
         if _parse(text[:position]) is not None:
             return position
     return len(text) if _parse(text) is not None else None

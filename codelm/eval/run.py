@@ -60,9 +60,9 @@ class Completion:
         prompt_ids: what the model saw.
         prompt_left_out: tokens of the prompt it did not see, cut from the left to fit its length.
         ids: new tokens, without EOS.
-        text: of `ids`.
+        text: of `ids`; it may begin with the prompt's last line end, which was then not among `prompt_ids`.
         reason: why it ended: eos, stop or length.
-        completion: `text` after post-processing.
+        completion: what follows the whole prompt, after post-processing.
     """
 
     task_id: str
@@ -112,6 +112,12 @@ class _Task:
     sample: int
     prompt_ids: list[int]
     left_out: int
+    tail: str
+    """The prompt's last whitespace, which the model is left to write itself (see `_aligned`)."""
+
+    def completion_of(self, text: str) -> str:
+        """What follows the whole prompt, of what the model wrote."""
+        return text.removeprefix(self.tail)
 
     @property
     def key(self) -> tuple[str, int]:
@@ -215,6 +221,7 @@ def _settings(
         "benchmark": "humaneval",
         "problems": len(problems),
         "problems_sha256": humaneval.problems_hash(problems),
+        "prompts": "aligned-1",
         "prompts_sha256": results.text_hash("".join(problem.prompt for problem in problems)),
         "checkpoint": checkpoint,
         "tokenizer": tokenizer.fingerprint().to_dict(),
@@ -240,10 +247,26 @@ def _tasks(model: nn.Module, tokenizer: Tokenizer, section: HumanEvalSection, pr
     room = None if limit is None else limit - min(section.max_new_tokens, _LEAST_ROOM, limit // 2)
     tasks = []
     for problem in problems:
-        ids = tokenizer.encode(problem.prompt)
+        ids, tail = _aligned(tokenizer, problem.prompt)
         left_out = 0 if room is None else max(0, len(ids) - room)
-        tasks += [_Task(problem, sample, ids[left_out:], left_out) for sample in range(section.num_samples)]
+        tasks += [_Task(problem, sample, ids[left_out:], left_out, tail) for sample in range(section.num_samples)]
     return tasks
+
+
+def _aligned(tokenizer: Tokenizer, prompt: str) -> tuple[list[int], str]:
+    """A prompt's ids as they would be with an indented line behind it, and the whitespace that this leaves out.
+
+    Many vocabularies have one token for a line's end and the next line's indentation. A prompt that ends with the bare
+    line's end is then a text such a model has never seen, and it writes no body.
+    """
+    ids, continued = tokenizer.encode(prompt), tokenizer.encode(f"{prompt}    return")
+    shared = next(
+        (place for place, pair in enumerate(zip(ids, continued, strict=False)) if pair[0] != pair[1]), len(ids)
+    )
+    kept = tokenizer.decode(ids[:shared])
+    if shared and prompt.startswith(kept) and not prompt[len(kept) :].strip():
+        return ids[:shared], prompt[len(kept) :]
+    return ids, ""
 
 
 def _generate(
@@ -266,13 +289,14 @@ def _generate(
     def stop(place: int, ids: list[int]) -> bool:
         if profile.finished is None or len(ids) % _STOP_EVERY:
             return False
-        problem = missing[place].problem
-        return profile.finished(problem.prompt, tokenizer.decode(ids), problem.entry_point)
+        task = missing[place]
+        text = task.completion_of(tokenizer.decode(ids))
+        return profile.finished(task.problem.prompt, text, task.problem.entry_point)
 
     def finish(place: int, ids: list[int], reason: str) -> None:
         task = missing[place]
         text = tokenizer.decode(ids)
-        cut = profile.cut(task.problem.prompt, text, task.problem.entry_point, reason == "eos")
+        cut = profile.cut(task.problem.prompt, task.completion_of(text), task.problem.entry_point, reason == "eos")
         completion = Completion(
             task.problem.task_id, task.sample, task.prompt_ids, task.left_out, ids, text, reason, cut
         )

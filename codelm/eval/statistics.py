@@ -88,7 +88,7 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
     share = successes / n
     centre = (share + _Z95**2 / (2 * n)) / (1 + _Z95**2 / n)
     half = _Z95 / (1 + _Z95**2 / n) * math.sqrt(share * (1 - share) / n + _Z95**2 / (4 * n**2))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    return (centre - half if successes else 0.0), (centre + half if successes < n else 1.0)
 
 
 def bootstrap(values: Sequence[float], seed: int = 0) -> tuple[float, float]:

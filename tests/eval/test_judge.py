@@ -190,6 +190,57 @@ def test_the_judge_needs_no_torch():
     assert done.stdout.strip() == "set()"
 
 
+def test_an_interrupted_judge_ends_at_once_and_leaves_nothing(monkeypatch):
+    home = Path(tempfile.mkdtemp())
+    home.chmod(0o755)
+    monkeypatch.setenv("TMPDIR", str(home))
+
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    sleeper = f"import os, time\nopen('mark', 'w').close()\nif os.fork() == 0: os.setsid()\ntime.sleep({time.time()})"
+    jobs = [Job("quick", DOUBLE, "f", "", ""), Job("slow", sleeper, "f", "", "")]
+    began = time.monotonic()
+    with JudgePool(SandboxSection(num_workers=2, wall_seconds=60)) as pool, pytest.raises(KeyboardInterrupt):
+        pool.judge(jobs, interrupt)
+    assert time.monotonic() - began < 10
+    assert list(home.iterdir()) == []
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_programs_do_not_outlive_their_worker(how):
+    program = "import os, time\nfor _ in range(3):\n    if os.fork() == 0: os.setsid()\ntime.sleep(1000)\n"
+    with JudgePool(SandboxSection(num_workers=1, wall_seconds=60)) as pool:
+        (worker,) = pool._workers
+        worker.assign(pool_module._Task(0, Job("job", program, "f", "", "")))
+        started = _wait_for(lambda: len(_below(worker.process.pid)) >= 10 and _below(worker.process.pid))
+        os.kill(worker.process.pid, how)
+        _wait_for(lambda: not any(map(_running, started)))
+
+
+def _wait_for(condition):
+    deadline = time.monotonic() + 20
+    while not (outcome := condition()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return outcome
+
+
+def _below(pid):
+    """All descendants of a process that can be found now."""
+    parents = {}
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            parents[int(name)] = int(Path(f"/proc/{name}/stat").read_text().rsplit(")", 1)[1].split()[1])
+        except OSError:
+            continue
+    found, below = set(), {pid}
+    while below:
+        below = {child for child, parent in parents.items() if parent in below} - found
+        found |= below
+    return found
+
+
 def test_nothing_outlives_a_caller_that_is_killed():
     code = (
         "import sys, os, signal; from codelm.config.eval import SandboxSection\n"
@@ -201,10 +252,7 @@ def test_nothing_outlives_a_caller_that_is_killed():
     done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=False)
     workers = done.stdout.split()
     assert len(workers) == 2
-    deadline = time.monotonic() + 20
-    while any(os.path.exists(f"/proc/{pid}") and _running(pid) for pid in workers):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    _wait_for(lambda: not any(map(_running, workers)))
 
 
 def _running(pid):

@@ -26,6 +26,7 @@ _WORKER = Path(__file__).with_name("worker.py")
 _ENVIRONMENT = {"PYTHONHASHSEED": "0", "PATH": os.defpath, "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
 _GRACE_SECONDS = 20.0
 _START_SECONDS = 60.0
+_CLOSE_SECONDS = 10.0
 _ATTEMPTS = 2
 
 
@@ -100,13 +101,13 @@ class _WorkerProcess:
         lines = self.errors.read().decode(errors="replace").strip().splitlines()
         return lines[-1] if lines else f"exit status {self.process.poll()}"
 
-    def close(self, kill: bool = False) -> None:
-        if kill:
-            self.process.kill()
+    def close(self, in_a_hurry: bool = False) -> None:
+        if in_a_hurry:
+            self.process.terminate()
         with contextlib.suppress(OSError):
             self.stdin.close()
         try:
-            self.process.wait(timeout=10)
+            self.process.wait(timeout=_CLOSE_SECONDS)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -163,9 +164,9 @@ class JudgePool:
         self.close()
 
     def close(self) -> None:
-        """End the workers and everything below them."""
+        """End the workers and everything below them, whatever they are doing."""
         for worker in self._workers:
-            worker.close()
+            worker.close(in_a_hurry=worker.task is not None)
         self._workers = []
 
     def judge(self, jobs: Sequence[Job], progress: Callable[[Verdict], None] | None = None) -> list[Verdict]:
@@ -175,8 +176,15 @@ class JudgePool:
             progress: called with each verdict as it comes.
 
         Returns:
-            A verdict for each job, in the order of the jobs.
+            A verdict for each job, in the order of the jobs. When `progress` raises, the pool is closed.
         """
+        try:
+            return self._judge(jobs, progress)
+        except BaseException:
+            self.close()
+            raise
+
+    def _judge(self, jobs: Sequence[Job], progress: Callable[[Verdict], None] | None) -> list[Verdict]:
         queue = deque(_Task(index, job) for index, job in enumerate(jobs))
         verdicts: dict[int, Verdict] = {}
 
@@ -201,7 +209,7 @@ class JudgePool:
                 elif not alive or time.monotonic() > worker.deadline:
                     reason = worker.last_words() if not alive else "it went silent"
                     _log.warning("a worker of the judge broke on %s: %s", task.job.id, reason)
-                    worker.close(kill=True)
+                    worker.close(in_a_hurry=True)
                     self._workers[index] = _WorkerProcess(self.limits)
                     _await_hello(self._workers[index])
                     task.failures += 1

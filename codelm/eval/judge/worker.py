@@ -132,7 +132,7 @@ class Worker:
         self.zygote.start(user, theirs, printed)
         theirs.close()
         os.close(printed)
-        examination, result = _fork_examiner(ours, job, self.limits)
+        examination, result = self.fork_examiner(ours, job)
         ours.close()
         outcome = {"outcome": "", "detail": ""}
         try:
@@ -159,6 +159,28 @@ class Worker:
             "cpu_seconds": round(end["cpu_seconds"], 4),
             "sandbox": self.isolation.level,
         }
+
+    def fork_examiner(self, connection: socket.socket, job: dict[str, Any]) -> tuple[int, int]:
+        """Start the tests' process.
+
+        Returns:
+            Its id, and where its outcome can be read.
+        """
+        result, write = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
+                self.zygote.connection.close()  # its end tells the zygote that the worker is gone
+                _limit_examiner(self.limits)
+                null = os.open(os.devnull, os.O_RDWR)
+                for standard in (0, 1, 2):
+                    os.dup2(null, standard)
+                os.write(write, json.dumps(examiner.examine(connection, job)).encode())
+            finally:
+                os._exit(0)
+        os.close(write)
+        return pid, result
 
     def watch(self, deadline: float, output: int, result: int) -> str | None:
         """Wait for the examiner's result, draining what the program prints.
@@ -193,25 +215,15 @@ class Worker:
                 return "output"
 
 
-def _fork_examiner(connection: socket.socket, job: dict[str, Any], limits: Limits) -> tuple[int, int]:
-    result, write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            if resource is not None:
-                seconds = int(limits.cpu_seconds) + 1
-                resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
-                resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-                if sys.platform == "linux":
-                    resource.setrlimit(resource.RLIMIT_AS, (limits.memory_bytes, limits.memory_bytes))
-            null = os.open(os.devnull, os.O_RDWR)
-            for standard in (0, 1, 2):
-                os.dup2(null, standard)
-            os.write(write, json.dumps(examiner.examine(connection, job)).encode())
-        finally:
-            os._exit(0)
-    os.close(write)
-    return pid, result
+def _limit_examiner(limits: Limits) -> None:
+    if sys.platform == "linux":
+        kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+    if resource is not None:
+        seconds = int(limits.cpu_seconds) + 1
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        if sys.platform == "linux":
+            resource.setrlimit(resource.RLIMIT_AS, (limits.memory_bytes, limits.memory_bytes))
 
 
 def _read_outcome(result: int) -> dict[str, str]:
@@ -306,6 +318,7 @@ def main() -> None:
     library = prepare_interpreter()
     settings = json.loads(sys.stdin.readline())
     worker = Worker(Limits(**settings["limits"]), library)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # by way of `finally`, so that nothing is left
     try:
         _reply({"isolation": worker.isolation.to_dict(), "home": worker.home})
         for line in sys.stdin:

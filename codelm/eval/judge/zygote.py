@@ -77,7 +77,6 @@ def _run(control: socket.socket, limits: Limits, isolation: Isolation, ruleset: 
     for standard in (0, 1, 2):
         os.dup2(null, standard)
     if sys.platform == "linux":
-        kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
         kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
@@ -95,6 +94,9 @@ def _run(control: socket.socket, limits: Limits, isolation: Isolation, ruleset: 
             continue
         data, ancillary, _, _ = control.recvmsg(4096, socket.CMSG_SPACE(8))
         if not data:
+            # The worker is gone, or done: nothing of the last program may outlive it.
+            if child is not None:
+                _bury(child, user, 0.0)
             os._exit(0)
         order = json.loads(data)
         if "start" in order:
