@@ -30,27 +30,35 @@ class Bias:
     """What a forward pass adds to the scores of every layer."""
 
     scores: Tensor
-    """fp32 `(batch or 1, n_heads, query_length, key_length)`: ALiBi, and -inf where a query may not look."""
+    """`(batch or 1, n_heads, query_length, key_length)`: ALiBi, and -inf where a query may not look."""
     lengths: list[int] | None = None
     """When set, the rows laid end to end fall into pieces of these lengths, each seeing itself alone; `scores` is
     `(1, n_heads, longest, longest)` then, and holds for every piece, since ALiBi knows only distances."""
 
 
-def attention_bias(slopes: Tensor, query_length: int, key_length: int, groups: Tensor | None = None) -> Bias:
+def attention_bias(
+    slopes: Tensor,
+    query_length: int,
+    key_length: int,
+    groups: Tensor | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Bias:
     """The bias for queries that are the last `query_length` of `key_length` positions; later keys are hidden.
+
+    It is computed in fp32 and rounded to `dtype`, that of the queries, once for all layers.
 
     With `groups`, int `(batch, key_length)`, so are keys of another group: documents packed in one row, or padding (a
     group of its own, so that no query is left without a key).
     """
     if groups is None:
-        return Bias(_relative(slopes, query_length, key_length))
+        return Bias(_relative(slopes, query_length, key_length).to(dtype))
     if groups.device.type == "cpu" and query_length == key_length:
         lengths = _lengths(groups)
         if lengths is not None:
             longest = max(lengths)
-            return Bias(_relative(slopes, longest, longest), lengths)
+            return Bias(_relative(slopes, longest, longest).to(dtype), lengths)
     same = groups[:, None, key_length - query_length :, None] == groups[:, None, None, :]
-    return Bias(_relative(slopes, query_length, key_length).masked_fill(~same, -torch.inf))
+    return Bias(_relative(slopes, query_length, key_length).to(dtype).masked_fill(~same, -torch.inf))
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, bias: Bias, scale: float, dropout: float) -> Tensor:
@@ -71,7 +79,6 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: Bias, scale: float, 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, scores: Tensor, scale: float, dropout: float) -> Tensor:
     query, key, value = (tensor.transpose(1, 2) for tensor in (query, key, value))
-    scores = scores.to(query.dtype)
     if query.device.type == "cpu" and query.shape == key.shape and query.numel() and not dropout:
         # The public function refuses a bias along with is_causal; the kernel takes both, and skips the later keys.
         out = _cpu_kernel(query, key, value, 0.0, True, attn_mask=scores, scale=scale)[0]

@@ -164,7 +164,8 @@ class ReplitCodeModel(ReplitCodePreTrainedModel):
         past = past_key_values.get_seq_length() if past_key_values is not None else 0
         slopes = alibi_slopes(self.config.n_heads, self.config.attn_config["alibi_bias_max"], x.device)
         groups = _groups(attention_mask, sequence_id, past, x.shape[1])
-        bias = attention_bias(slopes, x.shape[1], past + x.shape[1], groups)
+        dtype = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
+        bias = attention_bias(slopes, x.shape[1], past + x.shape[1], groups, dtype)
 
         x = F.dropout(x, self.config.emb_pdrop, self.training)
         states = (x,)

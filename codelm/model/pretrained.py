@@ -51,7 +51,7 @@ def load(
         TokenizerError: its tokenizer is absent or damaged.
         EnvironmentFailure: the hub cannot be reached.
     """
-    folder = _folder(path)
+    folder = checkpoint_folder(path)
     fields = _read_config(folder)
     tokenizer = load_tokenizer(folder)
     own = fields.get("model_type") in ("mpt", "replit_code") and isinstance(tokenizer, CodeTokenizer)
@@ -66,14 +66,30 @@ def load(
     return model.eval(), tokenizer
 
 
-def load_config(path: str | Path) -> dict[str, Any]:
-    """The config.json of a checkpoint, found as `load` finds it; raises what `load` raises."""
-    return _read_config(_folder(path))
-
-
 def checkpoint_folder(path: str | Path) -> Path:
-    """The folder that `load` would read: `latest` is followed, a hub id is downloaded; raises what `load` raises."""
-    return _folder(path)
+    """The folder that `load` reads: `latest` is followed, a hub id is downloaded; raises what `load` raises."""
+    folder = Path(path)
+    if folder.is_dir():
+        if not (folder / "config.json").is_file() and (folder / LATEST).is_symlink():
+            folder = folder / LATEST
+            if not folder.is_dir():
+                raise CheckpointError(
+                    f"{folder} points to {os.readlink(folder)}, which is gone; name a checkpoint of the run"
+                )
+            return folder.resolve()
+        return folder
+    if folder.exists():
+        raise CheckpointError(f"{path} is a file; name the checkpoint's folder")
+    if not _HUB_ID.fullmatch(str(path)) or str(path).startswith("."):
+        raise CheckpointError(f"there is no checkpoint at {path}")
+    try:
+        return Path(snapshot_download(str(path), allow_patterns=_HUB_FILES))
+    except (RepositoryNotFoundError, EntryNotFoundError) as error:
+        if isinstance(error, LocalEntryNotFoundError):
+            raise _unreachable(path) from error
+        raise CheckpointError(f"there is no folder {path}, and no such model on the hub") from error
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        raise _unreachable(path) from error
 
 
 def save_transformers(
@@ -134,31 +150,6 @@ def save_transformers(
         raise from_os_error(error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _folder(path: str | Path) -> Path:
-    folder = Path(path)
-    if folder.is_dir():
-        if not (folder / "config.json").is_file() and (folder / LATEST).is_symlink():
-            folder = folder / LATEST
-            if not folder.is_dir():
-                raise CheckpointError(
-                    f"{folder} points to {os.readlink(folder)}, which is gone; name a checkpoint of the run"
-                )
-            return folder.resolve()
-        return folder
-    if folder.exists():
-        raise CheckpointError(f"{path} is a file; name the checkpoint's folder")
-    if not _HUB_ID.fullmatch(str(path)) or str(path).startswith("."):
-        raise CheckpointError(f"there is no checkpoint at {path}")
-    try:
-        return Path(snapshot_download(str(path), allow_patterns=_HUB_FILES))
-    except (RepositoryNotFoundError, EntryNotFoundError) as error:
-        if isinstance(error, LocalEntryNotFoundError):
-            raise _unreachable(path) from error
-        raise CheckpointError(f"there is no folder {path}, and no such model on the hub") from error
-    except (HfHubHTTPError, OSError, ValueError) as error:
-        raise _unreachable(path) from error
 
 
 def _unreachable(path: str | Path) -> EnvironmentFailure:
