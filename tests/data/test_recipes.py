@@ -1,11 +1,14 @@
 """The commands of data_prep as a user types them: what they print, and their exit codes."""
 
+import itertools
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+
+from codelm.config.load import load_config
 
 ROOT = Path(__file__).parents[2]
 
@@ -107,3 +110,14 @@ def test_showing_what_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     result = run("show.py", tmp_path / "nowhere")
     assert result.returncode == 2
     assert "there is no prepared data at" in result.stderr
+
+
+@pytest.mark.parametrize("file", ["quickstart/data.yaml"])
+def test_the_shipped_yaml_is_valid_and_every_key_is_explained(file: str) -> None:
+    path = ROOT / "yamls" / file
+    assert load_config("data", str(path), []).output_folder == "runs/quickstart/data"
+    lines = path.read_text().splitlines()
+    for before, line in itertools.pairwise(lines):
+        key, _, value = line.strip().partition(":")
+        if not line.startswith("#") and value and "#" not in line:
+            assert before.strip().startswith("#"), f"`{key}` has no comment above it"
