@@ -390,9 +390,14 @@ def _gold(
         if progress:
             progress("gold", count, len(problems))
 
-    pairs = [(tokenizer.encode(problem.prompt), tokenizer.encode(problem.canonical_solution)) for problem in missing]
-    for problem, bits in zip(missing, gold_bits(model, pairs, tokenizer.pad_id, scored), strict=True):
-        size = len(problem.canonical_solution.encode())
+    pairs, sizes = [], []
+    for problem in missing:
+        ids, tail = _aligned(tokenizer, problem.prompt)
+        solution = tail + problem.canonical_solution
+        pairs.append((ids, tokenizer.encode(solution)))
+        sizes.append(len(solution.encode()))
+    all_bits = gold_bits(model, pairs, tokenizer.pad_id, scored)
+    for problem, bits, size in zip(missing, all_bits, sizes, strict=True):
         known[problem.task_id] = {"task_id": problem.task_id, "bits": bits, "bytes": size}
     if folder and missing:
         results.write_lines(folder / results.GOLD, known.values())

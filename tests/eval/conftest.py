@@ -72,6 +72,12 @@ def tokenizer(problems, tmp_path_factory):
 
 
 @pytest.fixture
+def reciter_of():
+    """The class, for a test with texts and a tokenizer of its own."""
+    return Reciter
+
+
+@pytest.fixture
 def reciter(problems, tokenizer):
     """Knows the references of the problems with an even number."""
     texts = [

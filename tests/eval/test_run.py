@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from codelm.errors import EvaluationError
 from codelm.eval import results, run
 from codelm.eval.gold import gold_bits
 from codelm.eval.run import evaluate_humaneval, preview_humaneval, weights_hash
+from codelm.tokenizer import Fingerprint
 
 LIMIT = 12
 SECTION = HumanEvalSection(limit=LIMIT, max_new_tokens=160, batch_size=5)
@@ -219,8 +221,8 @@ def test_gold_bits_are_the_likelihood_of_the_solution(llama):
         ids = torch.tensor([[*prompt, *solution][-160:]])
         labels = ids.clone()
         labels[:, : -len(solution)] = -100
-        loss = llama.eval()(ids, labels=labels).loss
-        assert value == pytest.approx(float(loss) * len(solution) / math.log(2), rel=1e-4)
+        loss = llama.eval()(ids, labels=labels).loss.item()
+        assert value == pytest.approx(loss * len(solution) / math.log(2), rel=1e-4)
     assert gold_bits(llama, [([3], [4] * 160)], pad_id=0) == [None]
 
 
@@ -231,6 +233,41 @@ def test_gold_bits_per_byte_fall_when_the_solutions_are_known(evaluate, problems
     known, unknown = rows["HumanEval/0"], rows["HumanEval/1"]
     assert known < 0.01 < 1 < unknown
     assert result.scores["humaneval_gold_bpb"].value == pytest.approx(sum(rows.values()) / 4)
+
+
+class Merging:
+    """Characters, and one token for a line's end with four spaces, as many vocabularies have."""
+
+    eos_id, pad_id, vocab_size, merged = 1, 0, 300, 2
+
+    def encode(self, text):
+        pieces = re.findall(r"\n {4}|.", text, re.DOTALL)
+        return [self.merged if len(piece) > 1 else 3 + ord(piece) % 256 for piece in pieces]
+
+    def decode(self, ids):
+        return "".join("\n    " if token == self.merged else chr(token - 3) for token in ids)
+
+    def fingerprint(self):
+        return Fingerprint("test", "0", "0", "0", self.vocab_size)
+
+
+def test_a_model_with_tokens_across_the_prompts_end_writes_its_line_end_itself(problems, reciter_of, tmp_path):
+    tokenizer, problem = Merging(), problems[1]
+    model = reciter_of(
+        [tokenizer.encode(problem.prompt + problem.canonical_solution)], 300, 1, tokenizer.encode("x")[0]
+    )
+    bare = tokenizer.encode(problem.prompt)
+    assert model.next(bare) == model.nonsense, "after a bare line end such a model is lost"
+    section = HumanEvalSection(limit=2, max_new_tokens=700)
+    result = evaluate_humaneval(model, tokenizer, section, SANDBOX, seed=0, output_folder=tmp_path / "out")
+    assert result.verdicts[1].passed
+    completion = result.completions[1]
+    assert completion.prompt_ids == bare[:-1]
+    assert completion.text == "\n" + problem.canonical_solution
+    assert completion.completion == problem.canonical_solution
+    bits = lines(tmp_path / "out" / "gold.jsonl")[1]
+    assert bits["bits"] < 1
+    assert bits["bytes"] == len("\n" + problem.canonical_solution)
 
 
 def test_a_preview_says_what_would_run(reciter, tokenizer):
