@@ -132,11 +132,6 @@ class ReplitCodeConfig(PretrainedConfig):
         self.use_cache = use_cache
         tokens = {"bos_token_id": bos_token_id, "eos_token_id": eos_token_id, "pad_token_id": pad_token_id}
         super().__init__(**{**kwargs, **tokens, "tie_word_embeddings": tie_word_embeddings})
-        # transformers 5 keeps these only if a subclass declares them; without the first, weights are untied.
-        self.tie_word_embeddings = tie_word_embeddings
-        self.bos_token_id = bos_token_id
-        self.eos_token_id = eos_token_id
-        self.pad_token_id = pad_token_id
         check_config(self)
 
     @property
