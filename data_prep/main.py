@@ -16,11 +16,14 @@ from codelm.errors import exit_on_error
 def main() -> None:
     command = parse_command_line("data")
     setup_logging()
+    if command.dry_run:
+        with ProgressBars() as progress:
+            surveyed = survey(command.config, progress)
+        print_survey(surveyed, command.config)
+        return
     with ProgressBars() as progress:
-        if command.dry_run:
-            print_survey(survey(command.config, progress), command.config)
-        else:
-            print_prepared(prepare(command.config, progress))
+        prepared = prepare(command.config, progress)
+    print_prepared(prepared)
 
 
 if __name__ == "__main__":

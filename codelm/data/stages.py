@@ -111,6 +111,7 @@ def read_stage(
         for index in range(len(partitions))
     ]
     done = 0
+    progress(READING, done, sum(partitions))
     for size, _ in zip(partitions, engine.run(_read_partition, tasks), strict=True):
         done += size
         progress(READING, done, sum(partitions))
@@ -185,6 +186,7 @@ def tokenise_stage(space: Workspace, selection: Selection, engine: LocalEngine, 
     ]
     kept = selection.split != LEFT_OUT
     total, done = int(selection.bytes[kept].sum()), 0
+    progress(TOKENISING, done, total)
     for index, _ in enumerate(engine.run(tokenise_partition, tasks)):
         part = selection.of_partition(index)
         done += int(selection.bytes[part][kept[part]].sum())
@@ -225,6 +227,7 @@ def pack_stage(
         for split, language in sizes
     ]
     done, splits = 0, {split: {} for split in SPLITS}
+    progress(PACKING, done, sum(sizes.values()))
     for (split, language), task, _ in zip(sizes, tasks, engine.run(pack_stream, tasks), strict=True):
         splits[split][language] = load_summary(task.summary)
         done += sizes[split, language]

@@ -1,6 +1,6 @@
 """The pipeline's intermediate files: partitions of the corpus as plans, documents and tokens, in the work folder.
 
-A partition is some 16 MB of files in the order of the sources. It is the unit of work and of resumption, and its
+A partition is some 8 MB of files in the order of the sources. It is the unit of work and of resumption, and its
 bounds depend on the sources alone, so that any number of workers writes the same bytes.
 """
 
@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, TextIO
 from codelm.data.documents import Document, FileEntry, Repository
 from codelm.data.shards import flush_to_disk
 
-PARTITION_BYTES = 16 << 20
+PARTITION_BYTES = 8 << 20
 
 Plan = list[tuple[Repository, list[FileEntry]]]
 """The files of one partition, grouped by repository."""
