@@ -24,7 +24,8 @@ import transformers
 from codelm.data.shards import ShardWriter, token_dtype
 from codelm.data.tokenise import encode_document
 from codelm.model import ReplitCodeTokenizer
-from codelm.tokenizer import load_tokenizer, train_tokenizer
+from codelm.tokenizer import load_tokenizer
+from codelm.tokenizer_training import train_tokenizer
 
 LENGTH = 2048
 

@@ -7,12 +7,10 @@
 
 import functools
 import hashlib
-import io
 import json
 import os
-import re
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -32,12 +30,6 @@ SPECIAL_PIECES = ("<fim_prefix>", "<fim_suffix>", "<fim_middle>", "<fim_pad>", "
 
 SPACE_MARK = "\u2581"
 """The character that SentencePiece writes for a space; in a text it must go out as its bytes, or it becomes a space."""
-
-TAB_RUNS = tuple("\t" * length for length in range(1, 9))
-"""SentencePiece's trainer never learns a piece with a tab, so runs of tabs are pieces from the start."""
-
-TRAINER_THREADS = 4
-"""Fixed: the trainer's sums, and so the model's bytes, depend on it."""
 
 PROBE = (
     "def f(x):\n    if x:\n        return  {'a': [1, 22, 333]}\n\n\n"
@@ -195,8 +187,8 @@ class CodeTokenizer:
 
     def save(self, folder: str | Path) -> None:
         """Write `spiece.model` and `fingerprint.json` into a folder."""
-        _write(Path(folder) / MODEL_FILE, self._model_bytes)
-        _write_fingerprint(folder, self._fingerprint)
+        write_file(Path(folder) / MODEL_FILE, self._model_bytes)
+        write_fingerprint(folder, self._fingerprint)
 
 
 class JsonTokenizer:
@@ -293,11 +285,11 @@ class JsonTokenizer:
     def save(self, folder: str | Path) -> None:
         """Write `tokenizer.json`, the files that name its special tokens, and `fingerprint.json` into a folder."""
         source = self.path if self.path.is_dir() else self.path.parent
-        _write(Path(folder) / JSON_FILE, self._model_bytes)
+        write_file(Path(folder) / JSON_FILE, self._model_bytes)
         for name in _NAMING_FILES[:2]:
             if (source / name).is_file() and not _same_file(source / name, Path(folder) / name):
                 shutil.copyfile(source / name, Path(folder) / name)
-        _write_fingerprint(folder, self._fingerprint)
+        write_fingerprint(folder, self._fingerprint)
 
 
 Tokenizer = CodeTokenizer | JsonTokenizer
@@ -323,93 +315,6 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
         raise TokenizerError(f"the folder {path} holds neither {MODEL_FILE} nor {JSON_FILE}; name a tokenizer's folder")
     _check_stored_fingerprint(path, tokenizer)
     return tokenizer
-
-
-def train_tokenizer(
-    texts: Iterable[str], vocab_size: int, folder: str | Path, max_sentence_length: int = 16_384
-) -> CodeTokenizer:
-    """Train a SentencePiece Unigram model on texts and save it; the same texts give the same bytes.
-
-    Texts longer than `max_sentence_length` bytes are cut before a line's end: SentencePiece would leave them out
-    without a word, and ends the process ("isnan(score)") on some 100,000 characters without a space.
-
-    Raises:
-        TokenizerError: when there are no texts, or too few for `vocab_size`.
-    """
-    model = io.BytesIO()
-    counted = _Counted(texts, max(1, max_sentence_length // 4))
-    try:
-        sentencepiece.SentencePieceTrainer.Train(
-            sentence_iterator=iter(counted),
-            model_writer=model,
-            model_type="unigram",
-            vocab_size=vocab_size,
-            normalization_rule_name="identity",
-            add_dummy_prefix=False,
-            remove_extra_whitespaces=False,
-            allow_whitespace_only_pieces=True,
-            split_digits=True,
-            byte_fallback=True,
-            max_sentence_length=max_sentence_length,
-            unk_id=0,
-            eos_id=1,
-            pad_id=2,
-            bos_id=-1,
-            unk_piece=UNK,
-            eos_piece=EOS,
-            pad_piece=PAD,
-            control_symbols=list(SPECIAL_PIECES),
-            user_defined_symbols=list(TAB_RUNS),
-            num_threads=TRAINER_THREADS,
-            minloglevel=2,
-        )
-    except (RuntimeError, OSError) as error:
-        raise _untrainable(str(error), vocab_size, counted.count) from None
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / MODEL_FILE, model.getvalue())
-    tokenizer = CodeTokenizer(folder)
-    _write_fingerprint(folder, tokenizer.fingerprint())
-    return tokenizer
-
-
-class _Counted:
-    def __init__(self, texts: Iterable[str], longest: int) -> None:
-        self.texts, self.longest, self.count = texts, longest, 0
-
-    def __iter__(self) -> Iterator[str]:
-        for text in self.texts:
-            self.count += 1
-            yield from _cut(text, self.longest)
-
-
-def _cut(text: str, longest: int) -> Iterator[str]:
-    """The text in parts of at most `longest` characters, each but the first beginning with a newline if one is near."""
-    start = 0
-    while len(text) - start > longest:
-        end = text.rfind("\n", start + 1, start + longest)
-        end = start + longest if end < 0 else end
-        yield text[start:end]
-        start = end
-    yield text[start:]
-
-
-def _untrainable(message: str, vocab_size: int, texts: int) -> TokenizerError:
-    if texts == 0:
-        return TokenizerError("there is no text to train the tokenizer on; check the sources and the filters")
-    limit = re.search(r"value <= (\d+)", message)
-    if limit is not None:
-        return TokenizerError(
-            f"{texts} texts are too few for a vocabulary of {vocab_size}; set vocab_size to at most"
-            f" {limit[1]}, or add text"
-        )
-    needed = re.search(r"required_chars\. \d+ vs (\d+)", message)
-    if needed is not None:
-        return TokenizerError(
-            f"a vocabulary of {vocab_size} cannot hold the bytes and the characters of the text;"
-            f" set vocab_size to at least {needed[1]}"
-        )
-    return TokenizerError(f"SentencePiece could not train {vocab_size} pieces on {texts} texts: {message.strip()}")
 
 
 def _piece_bytes(processor: Any, index: int, piece: str) -> bytes:
@@ -482,15 +387,15 @@ def _read(file: Path) -> bytes:
         raise TokenizerError(f"the tokenizer file {file} cannot be read: {error.strerror}") from None
 
 
-def _write(file: Path, content: bytes) -> None:
+def write_file(file: Path, content: bytes) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     temporary.write_bytes(content)
     os.replace(temporary, file)
 
 
-def _write_fingerprint(folder: str | Path, fingerprint: Fingerprint) -> None:
-    _write(Path(folder) / FINGERPRINT_FILE, (json.dumps(fingerprint.to_dict(), indent=2) + "\n").encode())
+def write_fingerprint(folder: str | Path, fingerprint: Fingerprint) -> None:
+    write_file(Path(folder) / FINGERPRINT_FILE, (json.dumps(fingerprint.to_dict(), indent=2) + "\n").encode())
 
 
 def _check_stored_fingerprint(folder: Path, tokenizer: Tokenizer) -> None:

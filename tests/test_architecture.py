@@ -13,6 +13,7 @@ FLOORS = {
     "console": 0,
     "languages": 0,
     "tokenizer": 1,
+    "tokenizer_training": 1,
     "config": 1,
     "model": 1,
     "data": 2,

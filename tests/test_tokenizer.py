@@ -22,8 +22,8 @@ from codelm.tokenizer import (
     Fingerprint,
     JsonTokenizer,
     load_tokenizer,
-    train_tokenizer,
 )
+from codelm.tokenizer_training import train_tokenizer
 
 STDLIB = Path(sysconfig.get_path("stdlib"))
 VOCABULARY = 700

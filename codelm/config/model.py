@@ -12,7 +12,8 @@ class AttnConfig(Section):
 
     attn_impl: Literal["torch"] = "torch"
     """`torch`: scaled dot-product attention with an ALiBi bias; CPU and GPU."""
-    alibi: bool = True
+    alibi: Literal[True] = True
+    """Positions by ALiBi; the architecture's only kind here."""
     alibi_bias_max: Annotated[int, Field(gt=0)] = 8
     attn_pdrop: Annotated[float, Field(ge=0, lt=1)] = 0.0
     softmax_scale: Annotated[float, Field(gt=0)] | None = None

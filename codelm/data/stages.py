@@ -30,7 +30,8 @@ from codelm.data.store import (
 from codelm.data.tokenise import TokeniseTask, tokenise_partition
 from codelm.data.workspace import Workspace
 from codelm.errors import TokenizerError
-from codelm.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
+from codelm.tokenizer import Tokenizer, load_tokenizer
+from codelm.tokenizer_training import train_tokenizer
 
 logger = logging.getLogger(__name__)
 

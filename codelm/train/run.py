@@ -43,6 +43,8 @@ def train(config: TrainConfig) -> Path:
         CodelmError: with one sentence, for anything wrong in the input.
     """
     composer_compat.apply()
+    # ALiBi makes far keys' weights denormal, which processors handle slowly: up to twice the time of a backward pass.
+    torch.set_flush_denormal(True)
     save_folder = Path(config.save_folder)
     resume_from = _resume_point(config, save_folder)
     dist.initialize_dist(composer_args.device(config), timeout=_PATIENCE_SECONDS)

@@ -18,7 +18,8 @@ from codelm.data.manifest import load_manifest
 from codelm.data.prepare import prepare, survey
 from codelm.data.shards import ShardReader
 from codelm.errors import DataError, TokenizerError
-from codelm.tokenizer import load_tokenizer, train_tokenizer
+from codelm.tokenizer import load_tokenizer
+from codelm.tokenizer_training import train_tokenizer
 
 MakeConfig = Callable[..., DataConfig]
 SMALL = 150_000

@@ -9,7 +9,7 @@ from codelm.config.eval import SandboxSection
 from codelm.eval import humaneval
 from codelm.eval.judge.pool import JudgePool
 from codelm.eval.judge.verdict import Job
-from codelm.tokenizer import train_tokenizer
+from codelm.tokenizer_training import train_tokenizer
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from codelm.model import ReplitCodeConfig, ReplitCodeForCausalLM
-from codelm.tokenizer import train_tokenizer
+from codelm.tokenizer_training import train_tokenizer
 
 VOCAB = 600
 
