@@ -2,9 +2,15 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from codelm.config.fields import Section
+
+
+def _only_alibi(alibi: bool) -> bool:
+    if not alibi:
+        raise ValueError("this architecture takes its positions from ALiBi alone; leave it true")
+    return alibi
 
 
 class AttnConfig(Section):
@@ -12,8 +18,7 @@ class AttnConfig(Section):
 
     attn_impl: Literal["torch"] = "torch"
     """`torch`: scaled dot-product attention with an ALiBi bias; CPU and GPU."""
-    alibi: Literal[True] = True
-    """Positions by ALiBi; the architecture's only kind here."""
+    alibi: Annotated[bool, AfterValidator(_only_alibi)] = True
     alibi_bias_max: Annotated[int, Field(gt=0)] = 8
     attn_pdrop: Annotated[float, Field(ge=0, lt=1)] = 0.0
     softmax_scale: Annotated[float, Field(gt=0)] | None = None

@@ -168,7 +168,7 @@ def test_a_missing_key_is_reported_where_its_section_stands_and_says_what_it_is(
         run_name: x
         model: {path: here}
 
-        tasks: {}
+        tasks: {humaneval: {}}
         """,
     )
     assert problems("eval", path) == ["x.yaml:1:1: output_folder: is missing"]
@@ -178,7 +178,7 @@ def test_a_missing_key_is_reported_where_its_section_stands_and_says_what_it_is(
 
 
 def test_a_misspelt_required_key_is_not_also_called_missing(write, problems):
-    path = write("x.yaml", "run_name: x\nmodel: {path: here}\ntasks: {}\noutput_foldr: y\n")
+    path = write("x.yaml", "run_name: x\nmodel: {path: here}\ntasks: {humaneval: {}}\noutput_foldr: y\n")
     assert problems("eval", path) == ["x.yaml:4:1: output_foldr: unknown key; did you mean `output_folder`?"]
 
 

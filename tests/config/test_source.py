@@ -13,7 +13,7 @@ from codelm.config import load_config
 from codelm.config.source import Loader
 from codelm.errors import ConfigError
 
-SMALL_EVAL = "run_name: x\nmodel: {path: y}\ntasks: {}\noutput_folder: z\n"
+SMALL_EVAL = "run_name: x\nmodel: {path: y}\ntasks: {humaneval: {}}\noutput_folder: z\n"
 
 FILES = {
     "tab": ("run_name: x\nmodel:\n\tpath: y\n", "x.yaml:3:1: a tab; YAML is indented with spaces only"),
@@ -86,13 +86,13 @@ def test_a_bomb_of_aliases_is_stopped(write, problems):
 
 
 def test_windows_lines_a_byte_order_mark_and_a_missing_last_newline_are_fine(write):
-    text = "\r\n".join(["run_name: x", "model: {path: é}", "tasks: {}", "output_folder: y"])
+    text = "\r\n".join(["run_name: x", "model: {path: é}", "tasks: {humaneval: {}}", "output_folder: y"])
     config = load_config("eval", write("x.yaml", b"\xef\xbb\xbf" + text.encode()))
     assert (config.run_name, config.model.path) == ("x", "é")
 
 
 def test_positions_are_right_behind_a_byte_order_mark_and_wide_letters(write, problems):
-    text = "﻿sed: 1\r\nrun_name: x\r\nmodel: {path: 'éé漢', devise: cpu}\r\ntasks: {}\r\noutput_folder: y\r\n"
+    text = "﻿sed: 1\r\nrun_name: x\r\nmodel: {path: 'éé漢', devise: cpu}\r\ntasks: {humaneval: {}}\r\noutput_folder: y\r\n"
     assert problems("eval", write("x.yaml", text.encode())) == [
         "x.yaml:1:1: sed: unknown key; did you mean `seed`?",
         "x.yaml:3:22: model.devise: unknown key; did you mean `device`?",
