@@ -3,7 +3,7 @@
 # Every step continues or reuses what is there; `make clean` starts over.
 set -euo pipefail
 cd "$(dirname "$0")"
-export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
+export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false HF_HUB_DISABLE_PROGRESS_BARS=1
 
 step() { if [ -t 1 ]; then printf '\n\033[1m%s\033[0m\n%s\n' "$1" "  $2"; else printf '\n%s\n%s\n' "$1" "  $2"; fi; }
 run() { printf '  $ %s\n' "$*"; "$@"; }

@@ -27,7 +27,11 @@ def is_rank_zero() -> bool:
 
 
 def setup_logging() -> None:
-    """Show codelm's own log lines from INFO on, everyone else's from ERROR on; other ranks stay silent."""
+    """Show codelm's own log lines from INFO on, everyone else's from ERROR on; other ranks stay silent.
+
+    Call it before transformers is imported: that is when it reads whether to draw bars of its own.
+    """
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Formatter(colour=sys.stderr.isatty() and "NO_COLOR" not in os.environ))
     root = logging.getLogger()
