@@ -23,21 +23,38 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from codelm.errors import CheckpointError, from_os_error
-from codelm.model.pretrained import save_transformers
+from codelm.model.pretrained import LATEST, save_transformers
 from codelm.train.composer_model import ComposerCausalLM
 
 log = logging.getLogger(__name__)
 
 _NAME = re.compile(r"ba(\d{6,})")
 RUN_FILE = "run.json"
-LATEST = "latest"
+_TEMPORARY = ".tmp-"
 _MONOLITH = "rank0.pt"
 
 
-def newest_checkpoint(save_folder: Path) -> Path | None:
-    """The checkpoint with the most batches, or None; a folder under its final name is whole."""
+def checkpoints(save_folder: Path) -> list[Path]:
+    """The checkpoints in a folder by their batches; a folder under its final name is whole."""
     found = [(int(m[1]), path) for path in save_folder.glob("ba*") if (m := _NAME.fullmatch(path.name))]
-    return max(found)[1] if found else None
+    return [path for _, path in sorted(found)]
+
+
+def newest_checkpoint(save_folder: Path) -> Path | None:
+    """The checkpoint with the most batches, or None."""
+    return next(reversed(checkpoints(save_folder)), None)
+
+
+def tidy(save_folder: Path) -> None:
+    """Undo what a kill left behind: half-written and half-removed folders, and a `latest` of the moment before."""
+    for path in save_folder.glob(f"{_TEMPORARY}*"):
+        if path.is_dir() and not path.is_symlink():
+            _remove(path)
+        else:
+            path.unlink(missing_ok=True)
+    newest = newest_checkpoint(save_folder)
+    if newest is not None and (save_folder / LATEST).resolve() != newest.resolve():
+        _point_latest_to(newest)
 
 
 def read_run(checkpoint: Path) -> dict[str, Any]:
@@ -74,21 +91,25 @@ def composer_load_path(checkpoint: Path, sharded: bool) -> str:
     return str(folder if sharded else folder / _MONOLITH)
 
 
-def check_same_model(checkpoint: Path, model_section: dict[str, Any], tokenizer: dict[str, Any]) -> None:
-    """Refuse to continue a run with another model or tokenizer.
+def check_same_run(checkpoint: Path, config: dict[str, Any], tokenizer: dict[str, Any]) -> None:
+    """Refuse to continue a run with another model, kind of optimizer or tokenizer.
 
     Raises:
         CheckpointError: with the differences.
     """
     run = read_run(checkpoint)
-    before = run["config"]["model"]
-    keys = [key for key in sorted({*before, *model_section}) if before.get(key) != model_section.get(key)]
+    before, now = run["config"]["model"], config["model"]
+    keys = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
     if keys:
-        changes = "; ".join(
-            f"model.{key} was {before.get(key)!r} and is now {model_section.get(key)!r}" for key in keys
-        )
+        changes = "; ".join(f"model.{key} was {before.get(key)!r} and is now {now.get(key)!r}" for key in keys)
         raise CheckpointError(
             f"{checkpoint} is of another model ({changes}); restore the former values or choose another save_folder"
+        )
+    former, name = run["config"]["optimizer"]["name"], config["optimizer"]["name"]
+    if former != name:
+        raise CheckpointError(
+            f"{checkpoint} holds the state of {former}, which {name} cannot continue; set optimizer.name={former}, or"
+            " start a new run in another save_folder with load_path"
         )
     if run["tokenizer"]["model_sha256"] != tokenizer["model_sha256"]:
         raise CheckpointError(
@@ -147,13 +168,13 @@ class CheckpointSaver(Callback):
         """
         batch = int(state.timestamp.batch)
         target = self.save_folder / f"ba{batch:06d}"
-        temporary = self.save_folder / f".tmp-{target.name}"
+        temporary = self.save_folder / f"{_TEMPORARY}{target.name}"
         weights = full_weights(state.model)
         if dist.get_global_rank() == 0:
             _remove(temporary)
         dist.barrier()
         try:
-            if dist.get_global_rank() == 0 and not target.exists():
+            if dist.get_global_rank() == 0:
                 self._write_transformers(state, weights, temporary)
             dist.barrier()
             self._write_training_state(state, temporary / "composer")
@@ -180,8 +201,7 @@ class CheckpointSaver(Callback):
         (folder / RUN_FILE).write_text(json.dumps(run, indent=1) + "\n")
 
     def _write_training_state(self, state: State, folder: Path) -> None:
-        pattern = str(folder / _MONOLITH).replace("{", "{{").replace("}", "}}")
-        saved = composer_checkpoint.save_checkpoint(state, pattern)
+        saved = composer_checkpoint.save_checkpoint(state, str(folder / _MONOLITH))
         # Composer's last act on every rank is to look for the file under its first name.
         dist.barrier()
         if dist.get_global_rank() == 0 and saved is not None and Path(saved).parent != folder:
@@ -192,10 +212,8 @@ class CheckpointSaver(Callback):
             inner.rmdir()
 
     def _prune(self) -> None:
-        names = sorted(path for path in self.save_folder.glob("ba*") if _NAME.fullmatch(path.name))
-        for old in names[: -self.keep]:
-            doomed = old.rename(old.with_name(f".tmp-old-{old.name}"))
-            _remove(doomed)
+        for old in checkpoints(self.save_folder)[: -self.keep]:
+            _remove(old.rename(old.with_name(f"{_TEMPORARY}old-{old.name}")))
 
 
 def _remove(folder: Path) -> None:
@@ -206,7 +224,11 @@ def _publish(temporary: Path, target: Path) -> None:
     for path in [*temporary.rglob("*"), temporary]:
         _sync(path)
     temporary.rename(target)
-    pointer = target.with_name(f".tmp-{LATEST}")
+    _point_latest_to(target)
+
+
+def _point_latest_to(target: Path) -> None:
+    pointer = target.with_name(f"{_TEMPORARY}{LATEST}")
     pointer.unlink(missing_ok=True)
     pointer.symlink_to(target.name)
     pointer.replace(target.with_name(LATEST))

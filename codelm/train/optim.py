@@ -1,6 +1,6 @@
 """Optimizers and learning-rate schedules from their sections of the YAML."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -68,6 +68,25 @@ def build_optimizer(section: LionWSection | AdamWSection, model: torch.nn.Module
     if isinstance(section, LionWSection):
         return LionW(groups, lr=section.lr, betas=betas)
     return torch.optim.AdamW(groups, lr=section.lr, betas=betas, eps=section.eps)
+
+
+def settings_kept(optimizer: torch.optim.Optimizer) -> Callable[[Sequence[Any]], None]:
+    """A function to call with the schedulers after loading: it gives the optimizer its own settings again.
+
+    Loading replaces them by the checkpoint's, so that a changed learning rate would be ignored without a word.
+    """
+    settings = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+
+    def restore(schedulers: Sequence[Any]) -> None:
+        scales = []
+        for group, own in zip(optimizer.param_groups, settings, strict=True):
+            scales.append(own["lr"] / group["initial_lr"])
+            group.update({**own, "lr": group["lr"] * scales[-1], "initial_lr": own["lr"]})
+        for scheduler in schedulers:
+            scheduler.base_lrs = [own["lr"] for own in settings]
+            scheduler._last_lr = [rate * scale for rate, scale in zip(scheduler._last_lr, scales, strict=True)]
+
+    return restore
 
 
 def build_scheduler(section: CosineSection | LinearSection | ConstantSection, warmup: Time) -> ComposerScheduler:

@@ -13,7 +13,8 @@ from transformers import PreTrainedModel
 
 import codelm
 from codelm.config.train import TrainConfig
-from codelm.errors import CheckpointError
+from codelm.console import is_rank_zero
+from codelm.errors import CheckpointError, ConfigError
 from codelm.train import composer_args, composer_compat
 from codelm.train.build import Pieces, build_model, build_pieces, in_batches, plan
 from codelm.train.callbacks.code_eval import CodeEval
@@ -22,13 +23,14 @@ from codelm.train.callbacks.progress import Progress
 from codelm.train.callbacks.rng import TrainingRng
 from codelm.train.checkpoint import (
     CheckpointSaver,
-    check_same_model,
+    check_same_run,
     composer_load_path,
     newest_checkpoint,
     read_run,
+    tidy,
 )
 from codelm.train.composer_model import ComposerCausalLM
-from codelm.train.optim import build_optimizer, build_scheduler
+from codelm.train.optim import build_optimizer, build_scheduler, settings_kept
 
 log = logging.getLogger(__name__)
 
@@ -47,10 +49,13 @@ def train(config: TrainConfig) -> Path:
     torch.set_flush_denormal(True)
     save_folder = Path(config.save_folder)
     resume_from = _resume_point(config, save_folder)
+    save_folder.mkdir(parents=True, exist_ok=True)
+    if is_rank_zero():
+        tidy(save_folder)
     dist.initialize_dist(composer_args.device(config), timeout=_PATIENCE_SECONDS)
     pieces = build_pieces(config, dist.get_global_rank(), dist.get_world_size())
     if resume_from is not None:
-        check_same_model(resume_from, config.model_dump(mode="json")["model"], pieces.tokenizer.fingerprint().to_dict())
+        check_same_run(resume_from, config.model_dump(mode="json"), pieces.tokenizer.fingerprint().to_dict())
         done = int(read_run(resume_from)["batch"])
         if done >= pieces.batches:
             log.info("%s already has %d batches; raise max_duration to train on", resume_from, done)
@@ -59,7 +64,9 @@ def train(config: TrainConfig) -> Path:
     for line in plan(config, pieces):
         log.info("%s", line)
 
-    model = _composer_model(config, pieces)
+    # A checkpoint's weights replace those of load_path, which may be gone by then.
+    first_weights = config if resume_from is None else config.model_copy(update={"load_path": None})
+    model = _composer_model(first_weights, pieces)
     log.info("%s: %s parameters", type(model.model).__name__, f"{model.model.num_parameters():,}")
     if not model.masks_documents:
         log.warning("%s cannot mask packed documents from each other", type(model.model).__name__)
@@ -74,9 +81,11 @@ def train(config: TrainConfig) -> Path:
     )
     rng = TrainingRng()
     warmup = Time(in_batches(config.scheduler.t_warmup, config, per_epoch), TimeUnit.BATCH)
+    optimizer = build_optimizer(config.optimizer, model)
+    keep_settings = settings_kept(optimizer)
     trainer = Trainer(
         model=model,
-        optimizers=build_optimizer(config.optimizer, model),
+        optimizers=optimizer,
         schedulers=build_scheduler(config.scheduler, warmup),
         algorithms=composer_args.algorithms(config),
         train_dataloader=DataSpec(pieces.train_loader, get_num_tokens_in_batch=composer_args.count_tokens),
@@ -101,6 +110,8 @@ def train(config: TrainConfig) -> Path:
         dist_timeout=_PATIENCE_SECONDS,
     )
     rng.restore = composer_compat.restore_rng(trainer)
+    if resume_from is not None:
+        keep_settings(trainer.state.schedulers)
     if config.eval_first and resume_from is None and pieces.eval_loaders:
         trainer.eval()
     trainer.fit()
@@ -114,9 +125,11 @@ def dry_run(config: TrainConfig) -> list[str]:
     """Build everything, make one forward pass, write nothing; return what a run would do, a line each."""
     composer_compat.apply()
     save_folder = Path(config.save_folder)
-    newest = newest_checkpoint(save_folder) if save_folder.is_dir() else None
+    newest = _resume_point(config, save_folder)
     device, precision = composer_args.device(config), composer_args.precision(config)
     pieces = build_pieces(config, dist.get_global_rank(), dist.get_world_size())
+    if newest is not None:
+        check_same_run(newest, config.model_dump(mode="json"), pieces.tokenizer.fingerprint().to_dict())
     model = _composer_model(config, pieces)
     build_optimizer(config.optimizer, model)
     sample = {key: value[:1] for key, value in next(iter(pieces.train_loader)).items()}
@@ -156,13 +169,14 @@ def _composer_model(config: TrainConfig, pieces: Pieces) -> ComposerCausalLM:
 
 
 def _resume_point(config: TrainConfig, save_folder: Path) -> Path | None:
+    if save_folder.exists() and not save_folder.is_dir():
+        raise ConfigError(f"save_folder: {save_folder} is a file; name a folder")
     newest = newest_checkpoint(save_folder) if save_folder.is_dir() else None
     if newest is not None and not config.autoresume:
         raise CheckpointError(
             f"{save_folder} already holds {newest.name}; set autoresume=true to continue it,"
             " or choose another save_folder"
         )
-    save_folder.mkdir(parents=True, exist_ok=True)
     return newest
 
 

@@ -1,0 +1,112 @@
+"""Resuming where it is hard: at the end of an epoch, after kills at awkward moments, with other settings."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from codelm.config.train import TrainConfig
+from codelm.data.manifest import load_manifest
+from codelm.errors import CheckpointError, ConfigError
+from codelm.train.checkpoint import CheckpointSaver, newest_checkpoint
+from codelm.train.run import dry_run, train
+
+Make = Callable[..., TrainConfig]
+
+
+def rows(save_folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (save_folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def column(save_folder: Path, name: str) -> dict[int, float]:
+    return {row["batch"]: row[name] for row in rows(save_folder) if name in row}
+
+
+def as_if_killed_after(whole: Path, batch: int, copy: Path) -> Path:
+    shutil.copytree(whole, copy, symlinks=True)
+    for folder in copy.glob("ba*"):
+        if int(folder.name[2:]) > batch:
+            shutil.rmtree(folder)
+    return copy
+
+
+def test_epochs_of_three_batches_go_on_the_same_from_their_middle_and_their_end(
+    train_config: Make, corpus: Path, tmp_path: Path
+) -> None:
+    samples = load_manifest(corpus).splits["train"]["c"].samples
+    settings = {
+        "train_data": {"path": str(corpus), "mixture": {"c": 1.0}},
+        "global_train_batch_size": samples // 3,
+        "device_train_microbatch_size": samples // 3,
+        "max_duration": "8ba",
+        "save_interval": "1ba",
+        "save_num_checkpoints_to_keep": 99,
+        "eval_data": {},
+    }
+    whole = tmp_path / "whole"
+    train(train_config(save_folder=str(whole), **settings))
+    epochs = column(whole, "time/epoch")
+    assert [batch for batch in epochs if epochs[batch] == 2]
+    for batch in (3, 4, 6):
+        killed = as_if_killed_after(whole, batch, tmp_path / f"killed{batch}")
+        train(train_config(save_folder=str(killed), **settings))
+        assert column(killed, "loss/train/total") == column(whole, "loss/train/total")
+        assert column(killed, "time/sample") == column(whole, "time/sample")
+
+
+def test_what_kills_left_behind_is_removed_and_latest_put_right(train_config: Make) -> None:
+    """Killed in a save under another interval, in removing an old checkpoint, and between a rename and `latest`."""
+    save_folder = train(train_config()).parent
+    for name in (".tmp-ba000003", ".tmp-.tmp-ba000007-123", ".tmp-old-ba000002"):
+        (save_folder / name).mkdir()
+        (save_folder / name / "model.safetensors").write_bytes(b"half")
+    (save_folder / "latest").unlink()
+    (save_folder / "latest").symlink_to("ba000004")
+    train(train_config())
+    assert sorted(path.name for path in save_folder.iterdir()) == ["ba000004", "ba000008", "latest", "metrics.jsonl"]
+    assert (save_folder / "latest").resolve().name == "ba000008"
+
+
+def test_the_oldest_checkpoints_are_removed_also_beyond_a_million_batches(tmp_path: Path) -> None:
+    for name in ("ba999998", "ba999999", "ba1000000"):
+        (tmp_path / name).mkdir()
+    CheckpointSaver(tmp_path, "1ba", 2, tmp_path, {})._prune()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ba1000000", "ba999999"]
+    assert newest_checkpoint(tmp_path) == tmp_path / "ba1000000"
+
+
+def test_another_learning_rate_holds_from_the_next_batch(train_config: Make) -> None:
+    """The guard against NaN tells users to lower it and go on."""
+    constant = {"scheduler": {"name": "constant_with_warmup"}}
+    save_folder = train(train_config(**constant)).parent
+    lower = {"name": "lionw", "lr": 1e-4, "weight_decay": 1e-4}
+    train(train_config(optimizer=lower, max_duration="10ba", **constant))
+    rates = column(save_folder, "lr")
+    assert [rates[batch] for batch in (8, 9, 10)] == pytest.approx([1e-3, 1e-4, 1e-4])
+
+
+def test_another_kind_of_optimizer_is_refused(train_config: Make) -> None:
+    train(train_config())
+    with pytest.raises(CheckpointError, match="holds the state of lionw, which adamw cannot continue"):
+        train(train_config(optimizer={"name": "adamw", "lr": 1e-3}, max_duration="10ba"))
+
+
+def test_resuming_does_not_need_the_weights_that_the_run_began_from(train_config: Make, tmp_path: Path) -> None:
+    first = train(train_config(save_folder=str(tmp_path / "first")))
+    train(train_config(load_path=str(first)))
+    shutil.rmtree(first)
+    assert train(train_config(load_path=str(first), max_duration="9ba")).name == "ba000009"
+
+
+def test_a_dry_run_refuses_what_the_run_would_refuse(train_config: Make, tmp_path: Path) -> None:
+    train(train_config())
+    with pytest.raises(CheckpointError, match="already holds ba000008"):
+        dry_run(train_config(autoresume=False))
+    with pytest.raises(CheckpointError, match="is of another model"):
+        dry_run(train_config(model={"name": "replit_code", "d_model": 64, "n_heads": 4, "n_layers": 2}))
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"save_folder: .*file is a file"):
+        dry_run(train_config(save_folder=str(tmp_path / "file")))
