@@ -50,21 +50,22 @@ class CodeEval(Callback):
         weights = full_weights(state.model) if is_sharded(model) else {}
         metrics: dict[str, Any] = {}
         if dist.get_global_rank() == 0:
-            if weights:
-                model = self.fresh_model()
-                model.load_state_dict(weights, strict=False, assign=True)
-                model.tie_weights()
-                model.to(state.device._device)  # pyright: ignore
-            metrics = self._evaluate(model, batch)
+            # Building a model seeds the generators that training draws from.
+            with torch.random.fork_rng():
+                if weights:
+                    model = self.fresh_model()
+                    model.load_state_dict(weights, strict=False, assign=True)
+                    model.tie_weights()
+                    model.to(state.device._device)  # pyright: ignore
+                metrics = self._evaluate(model, batch)
         dist.barrier()
         logger.log_metrics(metrics)
 
     def _evaluate(self, model: PreTrainedModel, batch: int) -> dict[str, float]:
         try:
-            with torch.random.fork_rng():
-                result = evaluate_humaneval(
-                    model, self.tokenizer, self.section, SandboxSection(), self.seed, output_folder=None
-                )
+            result = evaluate_humaneval(
+                model, self.tokenizer, self.section, SandboxSection(), self.seed, output_folder=None
+            )
         except (CodelmError, OSError) as error:
             # A judge that fails is no reason to lose a training run.
             log.warning("HumanEval at batch %d was left out: %s", batch, error)

@@ -26,6 +26,7 @@ class Progress(Callback):
         self.bar: tqdm | None = None
         self.batch_began = self.line_printed = self.began = time.monotonic()
         self.first_batch = self.tokens = 0
+        self.learning_rate = math.nan
 
     def fit_start(self, state: State, logger: Logger) -> None:
         self.began = time.monotonic()
@@ -38,18 +39,19 @@ class Progress(Callback):
     def batch_start(self, state: State, logger: Logger) -> None:
         self.batch_began = time.monotonic()
         self.tokens = tokens_in(state.batch) * dist.get_world_size()
+        # At the end of the batch the schedule already holds the next one's.
+        self.learning_rate = state.schedulers[0].get_last_lr()[0]
 
     def batch_end(self, state: State, logger: Logger) -> None:
         now = time.monotonic()
         self.recent.append((self.tokens, now - self.batch_began))
         rate = sum(tokens for tokens, _ in self.recent) / sum(seconds for _, seconds in self.recent)
         loss = float((state.total_loss_dict or {}).get("loss/train/total", math.nan))
-        learning_rate = state.schedulers[0].get_last_lr()[0]
-        logger.log_metrics({"throughput/tokens_per_sec": rate, "lr": learning_rate})
+        logger.log_metrics({"throughput/tokens_per_sec": rate, "lr": self.learning_rate})
         if dist.get_global_rank() != 0:
             return
         batch = int(state.timestamp.batch)
-        text = f"loss {loss:.3f}, {rate:,.0f} tok/s, lr {learning_rate:.2e}"
+        text = f"loss {loss:.3f}, {rate:,.0f} tok/s, lr {self.learning_rate:.2e}"
         if self.bar is not None:
             self.bar.set_postfix_str(text, refresh=False)
             self.bar.update(batch - self.bar.n)
