@@ -18,6 +18,7 @@ import time
 SIZES = {
     "2m": {"d_model": 128, "n_heads": 4, "n_layers": 4},
     "5m": {"d_model": 256, "n_heads": 4, "n_layers": 4},
+    "quickstart": {"d_model": 256, "n_heads": 4, "n_layers": 4},
     "11m": {"d_model": 384, "n_heads": 6, "n_layers": 4},
     "27m": {"d_model": 512, "n_heads": 8, "n_layers": 7},
     "60m": {"d_model": 768, "n_heads": 12, "n_layers": 8},
