@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from codelm.config.fields import LanguageName, Section
+from codelm.config.fields import LanguageName, Section, Seed, SeqLen
 
 PositiveInt = Annotated[int, Field(gt=0)]
 
@@ -79,7 +79,7 @@ class DataConfig(Section):
     """A corpus: sources in, packed shards by language out."""
 
     run_name: Annotated[str, Field(min_length=1, pattern=r"^[\w.-]+$")]
-    seed: Annotated[int, Field(ge=0)] = 17
+    seed: Seed = 17
     sources: Annotated[dict[str, SourceSection], Field(min_length=1)]
     languages: list[LanguageName] | None = None
     """null means all 20."""
@@ -88,7 +88,7 @@ class DataConfig(Section):
     filters: FiltersSection = FiltersSection()
     split: SplitSection = SplitSection()
     tokenizer: DataTokenizerSection
-    max_seq_len: PositiveInt
+    max_seq_len: SeqLen
     shard_bytes: PositiveInt = 67_108_864
     output_folder: str
     num_workers: PositiveInt | None = None

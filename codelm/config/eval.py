@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from codelm.config.fields import Section
+from codelm.config.fields import Section, Seed
 
 PositiveInt = Annotated[int, Field(gt=0)]
 
@@ -72,7 +72,7 @@ class EvalConfig(Section):
     """An evaluation of one checkpoint."""
 
     run_name: Annotated[str, Field(min_length=1, pattern=r"^[\w.-]+$")]
-    seed: Annotated[int, Field(ge=0)] = 17
+    seed: Seed = 17
     model: EvalModelSection
     tasks: TasksSection
     sandbox: SandboxSection = SandboxSection()

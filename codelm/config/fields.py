@@ -22,6 +22,7 @@ class Section(BaseModel):
     )
 
 
+_TOO_LONG = 1e18
 UNITS = ("ba", "ep", "sp", "tok")
 _DURATION = re.compile(r"(?P<value>\d+(?:\.\d+)?(?:e\+?\d+)?)(?P<unit>[a-z]+)")
 
@@ -36,9 +37,28 @@ def parse_duration(text: str) -> tuple[int, str]:
     if match is None or match["unit"] not in UNITS:
         raise ValueError(f"`{text}` is no duration; write a number and a unit, such as 100ba, 2ep or 5e9tok")
     value = float(match["value"])
+    if value >= _TOO_LONG:
+        raise ValueError(f"`{text}` is beyond all training; write less than {_TOO_LONG:.0e}{match['unit']}")
     if value != int(value):
         raise ValueError(f"`{text}` is not a whole number of {match['unit']}")
     return int(value), match["unit"]
+
+
+# numpy takes 32 bits, and every rank adds its number to it.
+Seed = Annotated[int, Field(ge=0, lt=10**9)]
+
+SeqLen = Annotated[int, Field(ge=2)]
+"""Tokens in a sample; in a sample of one token nothing would be predicted."""
+
+
+def _no_placeholder(path: str) -> str:
+    if "{" in path or "}" in path:
+        raise ValueError(f"`{path}` has braces, which Composer would fill in; write ${{run_name}} for the run's name")
+    return path
+
+
+ComposerPath = Annotated[str, AfterValidator(_no_placeholder)]
+"""A path that Composer reads: `{…}` is its placeholder syntax."""
 
 
 def _needs_unit(value: object) -> object:

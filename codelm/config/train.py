@@ -4,7 +4,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from codelm.config.fields import Duration, LanguageName, Mixture, PositiveDuration, Section
+from codelm.config.fields import (
+    ComposerPath,
+    Duration,
+    LanguageName,
+    Mixture,
+    PositiveDuration,
+    Section,
+    Seed,
+    SeqLen,
+)
 from codelm.config.model import ModelSection
 
 PositiveInt = Annotated[int, Field(gt=0)]
@@ -160,8 +169,8 @@ class TrainConfig(Section):
     """A training run."""
 
     run_name: Annotated[str, Field(min_length=1, pattern=r"^[\w.-]+$")]
-    seed: Annotated[int, Field(ge=0)] = 17
-    max_seq_len: PositiveInt
+    seed: Seed = 17
+    max_seq_len: SeqLen
     """Tokens in a sample; must be the length of the shards."""
     tokenizer: TokenizerSection
     model: ModelSection
@@ -188,7 +197,7 @@ class TrainConfig(Section):
     """Recompute each block's activations in the backward pass: less memory, about a third more time."""
     callbacks: CallbacksSection = CallbacksSection()
     loggers: LoggersSection = LoggersSection()
-    save_folder: str
+    save_folder: ComposerPath
     save_interval: PositiveDuration
     save_num_checkpoints_to_keep: PositiveInt = 2
     autoresume: bool = True

@@ -227,3 +227,20 @@ def test_a_flood_of_problems_is_cut(write, problems):
     found = problems("eval", write("x.yaml", text))
     assert len(found) == 101
     assert found[-1] == "… and 204 more"
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("max_duration=1e400ba", "max_duration: `1e400ba` is beyond all training; write less than 1e+18ba"),
+        ("seed=5000000000", "seed: should be less than 1e+09 (got 5000000000)"),
+        ("max_seq_len=1", "max_seq_len: should be at least 2 (got 1)"),
+        (
+            "save_folder=runs/{run_name}",
+            "save_folder: `runs/{run_name}` has braces, which Composer would fill in; write ${run_name} for the run's"
+            " name",
+        ),
+    ],
+)
+def test_extremes_that_would_break_a_run_later_are_refused_at_once(write, problems, argument, said):
+    assert problems("train", write("x.yaml", "train"), argument) == [f"command line `{argument}`: {said}"]
