@@ -39,6 +39,11 @@ class Tokenizer(Protocol):
     eos_id: int
     pad_id: int
 
+    @property
+    def vocab_size(self) -> int:
+        """Ids are below it."""
+        ...
+
     def encode(self, text: str) -> list[int]:
         """Raw ids, nothing added."""
         ...
@@ -312,6 +317,7 @@ def _generate(
         eos_id=tokenizer.eos_id,
         pad_id=tokenizer.pad_id,
         max_new_tokens=section.max_new_tokens,
+        vocab_size=tokenizer.vocab_size,
         temperature=section.temperature,
         top_p=section.top_p,
         seeds=[sample_seed(seed, *task.key) for task in missing],

@@ -36,6 +36,7 @@ def generate(
     eos_id: int,
     pad_id: int,
     max_new_tokens: int,
+    vocab_size: int | None = None,
     temperature: float = 0.0,
     top_p: float = 1.0,
     seed: int = 0,
@@ -52,6 +53,7 @@ def generate(
         eos_id: ends a sample; it is not among the tokens returned.
         pad_id: any id of the vocabulary; it fills masked positions only.
         max_new_tokens: at most so many; fewer where prompt and completion would exceed the model's length.
+        vocab_size: the tokenizer's; ids from it on, rows that fill up the output layer, are never chosen.
         temperature: 0 is greedy.
         top_p: sample from the smallest set of tokens with at least this probability together.
         seed: a sample depends on this, on its place in `prompts` and on the prompt, not on its batch.
@@ -84,7 +86,7 @@ def generate(
     done: dict[int, list[int]] = {}
     with evaluating(model), torch.no_grad():
         for batch in _batches(rows, batch_size, max_new_tokens):
-            for row, reason in _complete(model, batch, eos_id, pad_id, temperature, top_p, stop):
+            for row, reason in _complete(model, batch, eos_id, pad_id, vocab_size, temperature, top_p, stop):
                 done[row.index] = row.tokens
                 if progress:
                     progress(row.index, row.tokens, reason)
@@ -133,6 +135,7 @@ def _complete(
     rows: list[_Row],
     eos_id: int,
     pad_id: int,
+    vocab_size: int | None,
     temperature: float,
     top_p: float,
     stop: Callable[[int, list[int]], bool] | None,
@@ -155,7 +158,7 @@ def _complete(
             extra["logits_to_keep"] = 1
         output = model(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True, **extra)
         cache = output.past_key_values
-        chosen = _choose(output.logits[:, -1].float(), rows, temperature, top_p)
+        chosen = _choose(output.logits[:, -1, :vocab_size].float(), rows, temperature, top_p)
         going_on = []
         for place, (row, token) in enumerate(zip(rows, chosen.tolist(), strict=True)):
             reason = _advance(row, token, eos_id, stop)

@@ -32,6 +32,8 @@ from codelm.tokenizer import CodeTokenizer, JsonTokenizer, load_tokenizer
 log = logging.getLogger(__name__)
 
 LATEST = "latest"
+_NO_BOUND = int(1e30)
+"""What transformers writes as a tokenizer's length when a model has none."""
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _HUB_FILES = ["*.json", "*.safetensors", "*.bin", "*.model"]
 
@@ -141,7 +143,7 @@ def save_transformers(
         # safetensors leaves its file readable by its owner alone.
         shutil.copymode(temporary / "config.json", temporary / SAFETENSORS)
         if isinstance(tokenizer, CodeTokenizer):
-            write_fast_tokenizer(tokenizer, temporary, fields["max_seq_len"])
+            write_fast_tokenizer(tokenizer, temporary, _longest(fields))
         for written in [*temporary.iterdir(), temporary]:
             _sync(written)
         temporary.rename(folder)
@@ -234,6 +236,11 @@ def _config_fields(weights: dict[str, Tensor], config: PretrainedConfig, native:
         fields = json.loads(config.to_json_string(use_diff=False))
         return {**fields, "architectures": ["ReplitCodeForCausalLM"], "torch_dtype": dtype}
     return native_config(config, dtype)
+
+
+def _longest(fields: dict[str, Any]) -> int:
+    names = ("max_seq_len", "max_position_embeddings", "n_positions")
+    return next((fields[name] for name in names if isinstance(fields.get(name), int)), _NO_BOUND)
 
 
 def _generation_fields(tokenizer: CodeTokenizer | JsonTokenizer) -> dict[str, Any]:

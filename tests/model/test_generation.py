@@ -123,6 +123,14 @@ def test_samples_follow_the_distribution():
     assert shares(top_p=0.4) == [1.0, 0.0, 0.0]
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_rows_that_fill_up_the_output_layer_are_never_chosen(model, prompts, temperature):
+    small = [[token % 5 for token in prompt] for prompt in prompts]
+    options = _settings(temperature=temperature, eos_id=-1)
+    assert max(max(tokens) for tokens in generate(model, small, **options)) >= 5
+    assert max(max(tokens) for tokens in generate(model, small, **options, vocab_size=5)) < 5
+
+
 def test_samples_of_one_prompt_differ(model, prompts):
     samples = generate(model, [prompts[1]] * 4, **_settings(temperature=1.0, eos_id=-1))
     assert len({tuple(tokens) for tokens in samples}) == 4
