@@ -3,6 +3,7 @@
 import logging
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
@@ -16,7 +17,7 @@ from codelm.data.manifest import Manifest, load_manifest
 from codelm.data.mixture import Schedule, build_schedule, implied_epochs, resolve_shares
 from codelm.data.shards import ShardReader
 from codelm.data.stream import HeldOutDataset, MixtureDataset, StreamIdentity, eval_loader, train_loader
-from codelm.errors import CheckpointError, ConfigError, DataError
+from codelm.errors import CheckpointError, ConfigError, DataError, TokenizerError
 from codelm.model import ReplitCodeConfig, ReplitCodeForCausalLM
 from codelm.model.pretrained import load
 from codelm.tokenizer import Tokenizer, load_tokenizer
@@ -153,14 +154,22 @@ def build_model(config: TrainConfig, tokenizer: Tokenizer) -> PreTrainedModel:
         model = ReplitCodeForCausalLM(replit_code_config(section, config.max_seq_len, tokenizer))
     else:
         model = _transformers_model(section)
+        longest = getattr(model.config, "max_position_embeddings", None)
+        if longest is not None and longest < config.max_seq_len:
+            raise ConfigError(
+                f"max_seq_len is {config.max_seq_len}, and {section.pretrained_model_name_or_path} takes at most"
+                f" {longest} tokens; prepare the data with max_seq_len {longest} or less"
+            )
         if model.config.vocab_size < tokenizer.vocab_size:
             raise ConfigError(
                 f"{section.pretrained_model_name_or_path} has {model.config.vocab_size} embeddings, and the tokenizer"
                 f" {config.tokenizer.path} has {tokenizer.vocab_size} tokens; use the model's own tokenizer"
             )
     if config.load_path is not None:
-        take_weights(model, config.load_path)
+        take_weights(model, config.load_path, tokenizer)
     if config.activation_checkpointing:
+        if not model.supports_gradient_checkpointing:
+            raise ConfigError(f"activation_checkpointing: {type(model).__name__} has none; set it to false")
         model.gradient_checkpointing_enable({"use_reentrant": False})
     return model.float()
 
@@ -187,13 +196,20 @@ def replit_code_config(section: ReplitCodeSection, max_seq_len: int, tokenizer: 
     )
 
 
-def take_weights(model: PreTrainedModel, path: str) -> None:
+def take_weights(model: PreTrainedModel, path: str, tokenizer: Tokenizer) -> None:
     """Give a model the weights of a checkpoint of the same architecture, ours or a transformers folder.
 
     Raises:
         CheckpointError: absent, or tensors are missing, left over or of other shapes.
+        TokenizerError: it was trained with another tokenizer.
     """
-    source, _ = load(path, dtype=torch.float32, device="cpu")
+    source, theirs_tokenizer = load(path, dtype=torch.float32, device="cpu")
+    was, now = theirs_tokenizer.fingerprint(), tokenizer.fingerprint()
+    if not was.matches(now):
+        raise TokenizerError(
+            f"load_path {path} was trained with another tokenizer: {was.difference(now)}; prepare the data with the"
+            " tokenizer of that checkpoint"
+        )
     theirs = {name: tuple(tensor.shape) for name, tensor in source.state_dict().items()}
     ours = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     if theirs != ours:
@@ -207,16 +223,26 @@ def take_weights(model: PreTrainedModel, path: str) -> None:
 
 def _transformers_model(section: HfCausalLMSection) -> PreTrainedModel:
     name = section.pretrained_model_name_or_path
+    options: dict[str, Any] = {"attn_implementation": section.attn_impl}
     try:
-        if section.pretrained:
-            return AutoModelForCausalLM.from_pretrained(
-                name, attn_implementation=section.attn_impl, trust_remote_code=False
-            )
-        architecture = AutoConfig.from_pretrained(name, trust_remote_code=False)
-        return AutoModelForCausalLM.from_config(architecture, attn_implementation=section.attn_impl)
-    except (OSError, ValueError) as error:
-        first_line = str(error).strip().splitlines()[0]
+        if not section.pretrained:
+            architecture = AutoConfig.from_pretrained(name, trust_remote_code=False)
+            return AutoModelForCausalLM.from_config(architecture, **options)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            name, trust_remote_code=False, output_loading_info=True, **options
+        )
+    except Exception as error:  # transformers raises whatever the damage leads to
+        first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ConfigError(f"model.pretrained_model_name_or_path {name} cannot be loaded: {first_line}") from error
+    model, report = loaded
+    missing = sorted(map(str, report["missing_keys"]))
+    if missing:
+        # transformers would train them from random numbers, with no more than a warning.
+        raise CheckpointError(
+            f"model.pretrained_model_name_or_path {name} lacks {len(missing)} weights of its architecture"
+            f" ({', '.join(missing[:3])}); copy it again, or set model.pretrained=false to train from scratch"
+        )
+    return model
 
 
 def in_batches(duration: str, config: TrainConfig, samples_per_epoch: int) -> int:

@@ -13,7 +13,7 @@ from composer.utils.parallelism import FSDP2Config
 from torch.utils.data import DataLoader
 
 from codelm.config.train import TrainConfig
-from codelm.errors import ConfigError
+from codelm.errors import ConfigError, EnvironmentFailure
 from codelm.train.callbacks.metrics_file import MetricsFile
 from codelm.train.callbacks.progress import tokens_in
 from codelm.train.composer_model import Batch
@@ -91,12 +91,20 @@ def evaluators(loaders: dict[str, DataLoader]) -> list[Evaluator]:
 
 
 def loggers(config: TrainConfig, save_folder: Path) -> list[LoggerDestination]:
-    """The metrics file, which is always written, and those that were asked for."""
+    """The metrics file, which is always written, and those that were asked for.
+
+    Raises:
+        EnvironmentFailure: a logger's package is not installed.
+    """
     found: list[LoggerDestination] = [MetricsFile(save_folder / "metrics.jsonl")]
-    if config.loggers.tensorboard is not None:
-        folder = config.loggers.tensorboard.log_dir or str(save_folder / "tensorboard")
-        found.append(TensorboardLogger(log_dir=folder))
-    if config.loggers.wandb is not None:
-        section = config.loggers.wandb
-        found.append(WandBLogger(section.project, entity=section.entity, name=config.run_name, tags=section.tags))
+    try:
+        if config.loggers.tensorboard is not None:
+            folder = config.loggers.tensorboard.log_dir or str(save_folder / "tensorboard")
+            found.append(TensorboardLogger(log_dir=folder))
+        if config.loggers.wandb is not None:
+            section = config.loggers.wandb
+            found.append(WandBLogger(section.project, entity=section.entity, name=config.run_name, tags=section.tags))
+    except ImportError as error:
+        package = "wandb" if len(found) > 1 or config.loggers.tensorboard is None else "tensorboard"
+        raise EnvironmentFailure(f"loggers.{package} needs a package that is absent: pip install {package}") from error
     return found

@@ -44,9 +44,16 @@ def train(config: TrainConfig) -> Path:
     Raises:
         CodelmError: with one sentence, for anything wrong in the input.
     """
-    composer_compat.apply()
     # ALiBi makes far keys' weights denormal, which processors handle slowly: up to twice the time of a backward pass.
     torch.set_flush_denormal(True)
+    try:
+        return _train(config)
+    finally:
+        torch.set_flush_denormal(False)
+
+
+def _train(config: TrainConfig) -> Path:
+    composer_compat.apply()
     save_folder = Path(config.save_folder)
     resume_from = _resume_point(config, save_folder)
     save_folder.mkdir(parents=True, exist_ok=True)
