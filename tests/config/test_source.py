@@ -92,7 +92,9 @@ def test_windows_lines_a_byte_order_mark_and_a_missing_last_newline_are_fine(wri
 
 
 def test_positions_are_right_behind_a_byte_order_mark_and_wide_letters(write, problems):
-    text = "﻿sed: 1\r\nrun_name: x\r\nmodel: {path: 'éé漢', devise: cpu}\r\ntasks: {humaneval: {}}\r\noutput_folder: y\r\n"
+    text = (
+        "﻿sed: 1\r\nrun_name: x\r\nmodel: {path: 'éé漢', devise: cpu}\r\ntasks: {humaneval: {}}\r\noutput_folder: y\r\n"
+    )
     assert problems("eval", write("x.yaml", text.encode())) == [
         "x.yaml:1:1: sed: unknown key; did you mean `seed`?",
         "x.yaml:3:22: model.devise: unknown key; did you mean `device`?",
