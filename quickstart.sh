@@ -31,9 +31,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 transformers.logging.set_verbosity_error()
 tokenizer = AutoTokenizer.from_pretrained("runs/quickstart/model")
 model = AutoModelForCausalLM.from_pretrained("runs/quickstart/model")
-prompt = "def __init__(self, name):\n    "
+prompt = "class Reader:\n    def __init__(self, path):\n        self.path = path\n\n    def read(self):\n        self."
 ids = tokenizer(prompt, return_tensors="pt").input_ids
-out = model.generate(ids, max_new_tokens=48, do_sample=False, repetition_penalty=1.1)
+out = model.generate(ids, max_new_tokens=48, do_sample=False, repetition_penalty=1.3)
 print("  it completes, in plain transformers (two minutes of training: syntax, not sense):\n")
 print("    " + tokenizer.decode(out[0], skip_special_tokens=True).replace("\n", "\n    "))
 PYTHON
