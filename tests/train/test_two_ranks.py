@@ -84,6 +84,21 @@ def test_fsdp2_resumes_with_the_same_losses(found: dict[str, Rows], kind: str) -
 
 
 @pytest.mark.world_size(2)
+def test_one_held_out_sample_counts_once_over_two_ranks(found: dict[str, Rows], settings: dict[str, Any]) -> None:
+    folder = Path(settings["save_folder"]) / "one-sample-alone"
+    heldout = {"heldout": {**settings["eval_data"]["heldout"], "max_samples_per_language": 1}}
+    changes = {"save_folder": str(folder), "eval_data": heldout, "max_duration": "1ba"}
+    train(TrainConfig.model_validate({**settings, **changes}))
+    alone = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert validation(found["one_sample"]) == pytest.approx(validation(alone), rel=1e-6)
+
+
+@pytest.mark.world_size(2)
 def test_code_evaluation_under_fsdp2_ends_and_leaves_training_as_it_was(found: dict[str, Rows]) -> None:
-    assert losses(found["code_eval"]) == losses(found["sharded"])
-    assert any("eval/humaneval/pass@1" in row for row in found["code_eval"])
+    assert losses(found["code_eval"]) == losses(found["dropout"])
+    assert sum("eval/humaneval/pass@1" in row for row in found["code_eval"]) == 4
+
+
+@pytest.mark.world_size(2)
+def test_fsdp2_with_dropout_resumes_with_the_same_losses(found: dict[str, Rows]) -> None:
+    assert losses(found["dropout_resumed"]) == losses(found["dropout"])

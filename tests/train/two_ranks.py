@@ -1,7 +1,7 @@
 """What two ranks do, in one launch (a launch costs many seconds): `composer -n 2 two_ranks.py SETTINGS.json OUT.json`.
 
 Trains with DDP, with FSDP2 saving sharded and full states, resumes each FSDP2 run from its middle, and evaluates code
-under FSDP2; rank 0 writes each run's losses.
+under FSDP2 with dropout, so that random numbers matter; rank 0 writes each run's losses.
 """
 
 import json
@@ -29,10 +29,20 @@ def main() -> None:
         found[name] = run(settings, root / name, changes)
         if name != "ddp":
             found[f"{name}_resumed"] = resume(settings, root / name, changes)
-    section = {"code_eval": {"interval": "8ba", "limit": 2, "max_new_tokens": 8}}
-    found["code_eval"] = run(settings, root / "code_eval", {"fsdp_config": {}, "callbacks": section})
+    model = {**settings["model"], "resid_pdrop": 0.1}
+    section = {"code_eval": {"interval": "2ba", "limit": 2, "max_new_tokens": 8}}
+    dropout = {"fsdp_config": {}, "model": model}
+    found["dropout"] = run(settings, root / "dropout", dropout)
+    found["code_eval"] = run(settings, root / "code_eval", {**dropout, "callbacks": section})
+    found["dropout_resumed"] = resume(settings, root / "dropout", dropout)
+    # The second rank has no sample of its own then.
+    found["one_sample"] = run(settings, root / "one_sample", {"eval_data": one_sample(settings), "max_duration": "1ba"})
     if dist.get_global_rank() == 0:
         Path(sys.argv[2]).write_text(json.dumps(found))
+
+
+def one_sample(settings: dict[str, Any]) -> dict[str, Any]:
+    return {"heldout": {**settings["eval_data"]["heldout"], "max_samples_per_language": 1}}
 
 
 def run(settings: dict[str, Any], folder: Path, changes: dict[str, Any]) -> list[dict[str, Any]]:
