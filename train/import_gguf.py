@@ -53,8 +53,11 @@ def copy_weights(file: Path, out: Path, eos: str) -> None:
     try:
         source = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name)
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-    except (OSError, ValueError, ImportError) as error:
-        raise CheckpointError(f"{file} cannot be read as GGUF: {str(error).strip().splitlines()[0]}") from error
+    except ImportError as error:
+        raise EnvironmentFailure(f"reading GGUF needs the package gguf: pip install gguf ({error})") from error
+    except Exception as error:  # a damaged file leads to errors of every kind
+        first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise CheckpointError(f"{file} cannot be read as GGUF: {first_line}") from error
     if eos not in tokenizer.get_vocab():
         raise CheckpointError(f"{file} has no token {eos}; name its end of a document with --eos")
     tokenizer.eos_token = tokenizer.pad_token = eos
