@@ -64,8 +64,10 @@ def build_pieces(config: TrainConfig, rank: int, world_size: int) -> Pieces:
     )
 
 
-def checked_manifest(path: str, config: TrainConfig, tokenizer: Tokenizer) -> Manifest:
+def checked_manifest(path: str, config: TrainConfig, tokenizer: Tokenizer, hashes: bool = True) -> Manifest:
     """The manifest of a data folder, verified to be whole and made for this run's tokenizer and length.
+
+    `hashes` also reads the shards and compares their contents.
 
     Raises:
         DataError, TokenizerError: with the sentence.
@@ -74,10 +76,10 @@ def checked_manifest(path: str, config: TrainConfig, tokenizer: Tokenizer) -> Ma
     manifest.check_max_seq_len(config.max_seq_len)
     manifest.check_tokenizer(tokenizer.fingerprint(), whose=config.tokenizer.path)
     size = sum(s.bytes for streams in manifest.splits.values() for info in streams.values() for s in info.shards)
-    if size > _HASH_AT_MOST:
+    if hashes and size > _HASH_AT_MOST:
         log.info("%s: %.0f GB of shards: sizes are checked, hashes are not", path, size / 1e9)
     # One rank reads every byte; the others trust it.
-    manifest.check(path, hashes=is_rank_zero() and size <= _HASH_AT_MOST)
+    manifest.check(path, hashes=hashes and is_rank_zero() and size <= _HASH_AT_MOST)
     return manifest
 
 
@@ -128,7 +130,9 @@ def build_eval_loaders(config: TrainConfig, tokenizer: Tokenizer, rank: int, wor
     """A loader for each held-out set and language, labelled `language`, or `set/language` where there are several."""
     loaders: dict[str, DataLoader] = {}
     for name, section in config.eval_data.items():
-        counts = sample_counts(checked_manifest(section.path, config, tokenizer), section.split)
+        # The training data's folder has been read already.
+        manifest = checked_manifest(section.path, config, tokenizer, hashes=section.path != config.train_data.path)
+        counts = sample_counts(manifest, section.split)
         wanted = section.languages or [language for language, count in counts.items() if count > 0]
         absent = [language for language in wanted if counts.get(language, 0) == 0]
         if absent or not wanted:

@@ -30,7 +30,10 @@ log = logging.getLogger(__name__)
 
 _NAME = re.compile(r"ba(\d{6,})")
 RUN_FILE = "run.json"
+RUN_FORMAT = 1
 _TEMPORARY = ".tmp-"
+# A checkpoint being written, its transformers part being written, a checkpoint being removed.
+_LEFT_BEHIND = re.compile(rf"{re.escape(_TEMPORARY)}(old-|{re.escape(_TEMPORARY)})?ba\d{{6,}}(-\d+)?")
 _MONOLITH = "rank0.pt"
 
 
@@ -48,10 +51,8 @@ def newest_checkpoint(save_folder: Path) -> Path | None:
 def tidy(save_folder: Path) -> None:
     """Undo what a kill left behind: half-written and half-removed folders, and a `latest` of the moment before."""
     for path in save_folder.glob(f"{_TEMPORARY}*"):
-        if path.is_dir() and not path.is_symlink():
+        if _LEFT_BEHIND.fullmatch(path.name):
             _remove(path)
-        else:
-            path.unlink(missing_ok=True)
     newest = newest_checkpoint(save_folder)
     if newest is not None and (save_folder / LATEST).resolve() != newest.resolve():
         _point_latest_to(newest)
@@ -61,12 +62,15 @@ def read_run(checkpoint: Path) -> dict[str, Any]:
     """The run that left a checkpoint.
 
     Raises:
-        CheckpointError: `run.json` is absent or torn.
+        CheckpointError: `run.json` is absent, torn or of another format.
     """
     try:
-        return json.loads((checkpoint / RUN_FILE).read_text())
+        run = json.loads((checkpoint / RUN_FILE).read_text())
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{checkpoint} is no checkpoint of a codelm run: {RUN_FILE}: {error}") from error
+    if not isinstance(run, dict) or run.get("format") != RUN_FORMAT:
+        raise CheckpointError(f"{checkpoint / RUN_FILE} is not of format {RUN_FORMAT}, which this codelm reads")
+    return run
 
 
 def composer_load_path(checkpoint: Path, sharded: bool) -> str:

@@ -22,6 +22,7 @@ from codelm.train.callbacks.guard import NonFiniteGuard
 from codelm.train.callbacks.progress import Progress
 from codelm.train.callbacks.rng import TrainingRng
 from codelm.train.checkpoint import (
+    RUN_FORMAT,
     CheckpointSaver,
     check_same_run,
     composer_load_path,
@@ -158,7 +159,7 @@ def run_record(config: TrainConfig, pieces: Pieces) -> dict[str, Any]:
     packages = ["torch", "transformers", "mosaicml", "sentencepiece", "lion-pytorch", "numpy"]
     identity = pieces.data.dataset.identity
     return {
-        "format": 1,
+        "format": RUN_FORMAT,
         "config": config.model_dump(mode="json"),
         "tokenizer": pieces.tokenizer.fingerprint().to_dict(),
         "data": {"manifest_hash": identity.manifest_hash, "mixture": identity.mixture},

@@ -63,10 +63,12 @@ def test_what_kills_left_behind_is_removed_and_latest_put_right(train_config: Ma
     for name in (".tmp-ba000003", ".tmp-.tmp-ba000007-123", ".tmp-old-ba000002"):
         (save_folder / name).mkdir()
         (save_folder / name / "model.safetensors").write_bytes(b"half")
+    (save_folder / ".tmp-of-someone-else").mkdir()
     (save_folder / "latest").unlink()
     (save_folder / "latest").symlink_to("ba000004")
     train(train_config())
-    assert sorted(path.name for path in save_folder.iterdir()) == ["ba000004", "ba000008", "latest", "metrics.jsonl"]
+    left = sorted(path.name for path in save_folder.iterdir())
+    assert left == [".tmp-of-someone-else", "ba000004", "ba000008", "latest", "metrics.jsonl"]
     assert (save_folder / "latest").resolve().name == "ba000008"
 
 
