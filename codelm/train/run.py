@@ -1,6 +1,7 @@
 """A training run from a validated configuration: build, resume, fit; or, dry, build everything and try it once."""
 
 import logging
+import os
 import platform
 from importlib.metadata import version
 from pathlib import Path
@@ -14,7 +15,7 @@ from transformers import PreTrainedModel
 import codelm
 from codelm.config.train import TrainConfig
 from codelm.console import is_rank_zero
-from codelm.errors import CheckpointError, ConfigError
+from codelm.errors import CheckpointError, ConfigError, EnvironmentFailure
 from codelm.train import composer_args, composer_compat
 from codelm.train.build import Pieces, build_model, build_pieces, in_batches, plan
 from codelm.train.callbacks.code_eval import CodeEval
@@ -69,6 +70,8 @@ def _train(config: TrainConfig) -> Path:
             log.info("%s already has %d batches; raise max_duration to train on", resume_from, done)
             return resume_from
         log.info("resuming from %s", resume_from)
+    if not os.access(save_folder, os.W_OK):
+        raise EnvironmentFailure(f"save_folder: {save_folder} cannot be written; make it writable or name another")
     for line in plan(config, pieces):
         log.info("%s", line)
 
@@ -143,7 +146,7 @@ def dry_run(config: TrainConfig) -> list[str]:
     sample = {key: value[:1] for key, value in next(iter(pieces.train_loader)).items()}
     with torch.no_grad():
         loss = float(model.loss(model(sample), sample))
-    sets = ", ".join(f"{label} ({len(loader.sampler)})" for label, loader in pieces.eval_loaders.items())  # pyright: ignore
+    sets = ", ".join(f"{label} ({len(loader.dataset)})" for label, loader in pieces.eval_loaders.items())  # pyright: ignore
     return [
         *plan(config, pieces),
         f"{type(model.model).__name__}: {model.model.num_parameters():,} parameters on {device} in {precision.value};"

@@ -109,6 +109,7 @@ def test_a_dry_run_refuses_what_the_run_would_refuse(train_config: Make, tmp_pat
         dry_run(train_config(autoresume=False))
     with pytest.raises(CheckpointError, match="is of another model"):
         dry_run(train_config(model={"name": "replit_code", "d_model": 64, "n_heads": 4, "n_layers": 2}))
+    assert "validation samples: c (4), python (4)" in dry_run(train_config(save_folder=str(tmp_path / "new")))
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=r"save_folder: .*file is a file"):
         dry_run(train_config(save_folder=str(tmp_path / "file")))
