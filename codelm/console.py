@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from contextlib import nullcontext
 
 _COLOURS = {logging.WARNING: "\033[33m", logging.ERROR: "\033[31m", logging.CRITICAL: "\033[31m"}
 
@@ -21,6 +22,15 @@ class _Formatter(logging.Formatter):
         return line
 
 
+class _Handler(logging.StreamHandler):
+    """Writes on lines of its own: a progress bar that tqdm is drawing is taken away first and drawn again after."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        bars = getattr(sys.modules.get("tqdm"), "tqdm", None)
+        with bars.external_write_mode(file=self.stream) if bars else nullcontext():
+            super().emit(record)
+
+
 def is_rank_zero() -> bool:
     """Whether this process is the only one, or the one that speaks for all."""
     return int(os.environ.get("RANK", "0")) == 0
@@ -32,7 +42,7 @@ def setup_logging() -> None:
     Call it before transformers is imported: that is when it reads whether to draw bars of its own.
     """
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Handler(sys.stderr)
     handler.setFormatter(_Formatter(colour=sys.stderr.isatty() and "NO_COLOR" not in os.environ))
     root = logging.getLogger()
     root.handlers = [handler]

@@ -6,8 +6,12 @@ instead of a traceback: 2 for bad input (configuration, data, checkpoint), 1 for
 
 import errno
 import functools
+import os
+import select
+import signal
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 from codelm.console import is_rank_zero
 
@@ -45,6 +49,7 @@ class EnvironmentFailure(CodelmError):
 
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_BY_CTRL_C = 128 + signal.SIGINT
 
 
 def from_os_error(error: OSError) -> EnvironmentFailure:
@@ -68,11 +73,31 @@ def exit_on_error(main: Callable[[], None]) -> Callable[[], None]:
         except CodelmError as error:
             _fail(error)
         except OSError as error:
+            if isinstance(error, BrokenPipeError) and _nobody_reads_stdout():
+                # As other programs in a pipe: `… | head` has what it wanted.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                sys.exit(128 + signal.SIGPIPE)
             _fail(from_os_error(error))
         except KeyboardInterrupt:
-            sys.exit(130)
+            _interrupted()
+        except SystemExit as error:
+            if error.code == _BY_CTRL_C:  # Composer's handler exits so
+                _interrupted()
+            raise
 
     return guarded
+
+
+def _interrupted() -> NoReturn:
+    if is_rank_zero():
+        print("\ninterrupted", file=sys.stderr, flush=True)
+    sys.exit(_BY_CTRL_C)
+
+
+def _nobody_reads_stdout() -> bool:
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _fail(error: CodelmError) -> None:
