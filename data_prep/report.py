@@ -1,5 +1,7 @@
 """The tables that data_prep prints at its end."""
 
+import shutil
+import textwrap
 from collections import Counter
 
 from codelm.config.data import DataConfig
@@ -55,8 +57,10 @@ def _row(language: str, files: int, size: int, tokens: int, samples: int, held_o
 
 def _print_dropped(dropped: dict[str, dict[str, int]]) -> None:
     print("\ndropped files by reason:")
+    width = max(60, shutil.get_terminal_size((120, 24)).columns)
     by_number = sorted(dropped.items(), key=lambda item: -sum(item[1].values()))
     for language, reasons in by_number:
         listed = ", ".join(f"{reason} {files:,}" for reason, files in Counter(reasons).most_common())
-        print(f"{language:<18}{sum(reasons.values()):>9,}  {listed}")
+        line = f"{language:<18}{sum(reasons.values()):>9,}  {listed}"
+        print(textwrap.fill(line, width, subsequent_indent=" " * 29, break_on_hyphens=False))
     print()
