@@ -46,7 +46,8 @@ Done in $((SECONDS - began)) s. What is where:
   runs/quickstart/eval          completions, verdicts, summary of HumanEval
   runs/quickstart/model         the model for transformers
 Next:
-  your own code      python data_prep/main.py yamls/quickstart/data.yaml sources.mine.path=/path/to/repo output_folder=runs/mine/data
+  your own code      python data_prep/main.py yamls/own_code/data.yaml sources.code.path=/path/to/repo
+                     python train/main.py yamls/own_code/train.yaml
   train longer       python train/main.py yamls/quickstart/train.yaml max_duration=2000ba
   two ranks, FSDP2   composer -n 2 train/main.py yamls/quickstart/train.yaml fsdp_config={} save_folder=runs/two-ranks
   a real model       make smollm2
