@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = {
     "errors": 0,
     "console": 0,
+    "files": 0,
     "languages": 0,
     "tokenizer": 1,
     "tokenizer_training": 1,

@@ -127,6 +127,12 @@ def _prepare(
     selection, counts = _select(space, config, engine, partition_bytes, progress)
     tokenizer = tokenizer_stage(space, config, given, selection, engine, progress)
     tokenise_stage(space, selection, engine, progress)
+    splits = pack_stage(space, config, selection, tokenizer, engine, progress)
+    if not any(stream.samples for stream in splits["train"].values()):
+        raise DataError(
+            f"no language has {config.max_seq_len} tokens to train on, not one sample; add sources or lower"
+            f" max_seq_len, and give another output_folder or delete {config.output_folder}"
+        )
     return Manifest(
         run_name=config.run_name,
         codelm_version=codelm.__version__,
@@ -134,7 +140,7 @@ def _prepare(
         max_seq_len=config.max_seq_len,
         dtype=token_dtype(tokenizer.vocab_size).name,
         tokenizer=tokenizer.fingerprint(),
-        splits=pack_stage(space, config, selection, tokenizer, engine, progress),
+        splits=splits,
         dropped=counts.to_dict(),
     )
 

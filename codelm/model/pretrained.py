@@ -22,6 +22,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from codelm.errors import CheckpointError, ConfigError, EnvironmentFailure, from_os_error
+from codelm.files import sync_to_disk
 from codelm.model.configuration import ReplitCodeConfig
 from codelm.model.fast_tokenizer import write_fast_tokenizer
 from codelm.model.modeling import ReplitCodeForCausalLM
@@ -145,9 +146,9 @@ def save_transformers(
         if isinstance(tokenizer, CodeTokenizer):
             write_fast_tokenizer(tokenizer, temporary, _longest(fields))
         for written in [*temporary.iterdir(), temporary]:
-            _sync(written)
+            sync_to_disk(written)
         temporary.rename(folder)
-        _sync(folder.parent)
+        sync_to_disk(folder.parent)
     except OSError as error:
         raise from_os_error(error) from error
     finally:
@@ -249,11 +250,3 @@ def _generation_fields(tokenizer: CodeTokenizer | JsonTokenizer) -> dict[str, An
 
 def _write_json(file: Path, fields: Mapping[str, Any]) -> None:
     file.write_text(json.dumps(fields, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -7,7 +7,6 @@ name, synced and renamed; `save_folder/latest` then points to it.
 
 import json
 import logging
-import os
 import re
 import shutil
 from pathlib import Path
@@ -23,6 +22,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from codelm.errors import CheckpointError, from_os_error
+from codelm.files import sync_to_disk
 from codelm.model.pretrained import LATEST, save_transformers
 from codelm.train.composer_model import ComposerCausalLM
 
@@ -226,7 +226,7 @@ def _remove(folder: Path) -> None:
 
 def _publish(temporary: Path, target: Path) -> None:
     for path in [*temporary.rglob("*"), temporary]:
-        _sync(path)
+        sync_to_disk(path)
     temporary.rename(target)
     _point_latest_to(target)
 
@@ -236,12 +236,4 @@ def _point_latest_to(target: Path) -> None:
     pointer.unlink(missing_ok=True)
     pointer.symlink_to(target.name)
     pointer.replace(target.with_name(LATEST))
-    _sync(target.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_to_disk(target.parent)

@@ -348,3 +348,10 @@ def test_a_full_disk_stops_it_in_one_sentence_and_it_continues_when_there_is_roo
             assert (folder / "index.json").exists()
     prepare(config, partition_bytes=SMALL)
     assert contents(output) == contents(finished)
+
+
+def test_a_corpus_shorter_than_one_sample_is_refused(data_config, tmp_path):
+    config = data_config(max_seq_len=10_000_000, output_folder=str(tmp_path / "short"))
+    with pytest.raises(DataError, match="no language has 10000000 tokens to train on, not one sample; add sources"):
+        prepare(config)
+    assert not (tmp_path / "short" / "manifest.json").exists()
