@@ -7,6 +7,8 @@ from typing import Any, Self
 from tqdm import tqdm
 
 _SECONDS_BETWEEN_LINES = 10.0
+# It tells nothing until it is done.
+_NO_PROGRESS = "SentencePiece takes 2 to 4 s a MB"
 
 
 class ProgressBars:
@@ -40,8 +42,10 @@ class ProgressBars:
         if self._terminal:
             unit = " files" if stage == "list files" else "B"
             self._bar = tqdm(desc=f"{stage:<15}", total=total, unit=unit, unit_scale=True, file=sys.stderr)
+            if stage == "train tokenizer":
+                self._bar.set_postfix_str(_NO_PROGRESS)
         elif stage == "train tokenizer" and total is not None and done < total:
-            print(f"{stage}: on {total / 1e6:.1f} MB; SentencePiece takes 2 to 4 s a MB", file=sys.stderr, flush=True)
+            print(f"{stage}: on {total / 1e6:.1f} MB; {_NO_PROGRESS}", file=sys.stderr, flush=True)
 
     def _finish(self) -> None:
         if self._bar is not None:

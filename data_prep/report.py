@@ -56,7 +56,7 @@ def _row(language: str, files: int, size: int, tokens: int, samples: int, held_o
 
 
 def _print_dropped(dropped: dict[str, dict[str, int]]) -> None:
-    print("\ndropped files by reason:")
+    print("\ndropped files by reason:" if dropped else "\nno file was dropped")
     width = max(60, shutil.get_terminal_size((120, 24)).columns)
     by_number = sorted(dropped.items(), key=lambda item: -sum(item[1].values()))
     for language, reasons in by_number:
