@@ -48,7 +48,7 @@ Done in $((SECONDS - began)) s. What is where:
 Next:
   your own code      python data_prep/main.py yamls/own_code/data.yaml sources.code.path=/path/to/repo
                      python train/main.py yamls/own_code/train.yaml
-  train longer       python train/main.py yamls/quickstart/train.yaml max_duration=2000ba
+  train longer       python train/main.py yamls/quickstart/train.yaml max_duration=2000ba save_folder=runs/longer
   two ranks, FSDP2   composer -n 2 train/main.py yamls/quickstart/train.yaml fsdp_config={} save_folder=runs/two-ranks
   a real model       make smollm2
 EOF
