@@ -294,7 +294,7 @@ class TestSaving:
     def test_the_files_are_readable_by_whom_the_folder_is(self, saved) -> None:
         assert len({file.stat().st_mode for file in saved.iterdir()}) == 1
 
-    @pytest.mark.parametrize("broken", ["write_weights", "write_fast_tokenizer", "_sync"])
+    @pytest.mark.parametrize("broken", ["write_weights", "write_fast_tokenizer", "sync_to_disk"])
     def test_a_full_disk_leaves_nothing_behind(
         self, make_model, tokenizer_folder, tmp_path, monkeypatch, broken
     ) -> None:
