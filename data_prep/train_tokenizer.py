@@ -13,7 +13,11 @@ from codelm.errors import ConfigError, exit_on_error
 
 @exit_on_error
 def main() -> None:
-    command = parse_command_line("data")
+    command = parse_command_line(
+        "data",
+        description="Train the tokenizer of a corpus and stop; data_prep/main.py with the same YAML goes on.",
+        prog="python data_prep/train_tokenizer.py",
+    )
     setup_logging()
     if command.config.tokenizer.train is None:
         raise ConfigError(f"{command.path} names an existing tokenizer; give `tokenizer.train` to train one")

@@ -53,16 +53,18 @@ def parse_command_line(
     argv: list[str] | None = None,
     description: str | None = None,
     extra: Callable[[argparse.ArgumentParser], None] | None = None,
+    prog: str | None = None,
 ) -> Command:
     """Read the command line and the YAML it names.
 
     `--help`, `--version`, `--schema` and `--print-config` print (rank 0 only) and end the process with code 0.
-    `extra` may add the recipe's own flags to the parser; they come back in `flags`.
+    `extra` may add the recipe's own flags to the parser; they come back in `flags`. `prog` is the recipe's command
+    where it is not the main one of its kind.
 
     Raises:
         ConfigError: the command line or the YAML is wrong.
     """
-    parser = _parser(kind, description)
+    parser = _parser(kind, description, prog)
     if extra is not None:
         extra(parser)
     flags, unknown = parser.parse_known_intermixed_args(sys.argv[1:] if argv is None else argv)
@@ -92,16 +94,17 @@ class _Parser(argparse.ArgumentParser):
             super()._print_message(message, file)
 
 
-def _parser(kind: Kind, description: str | None) -> _Parser:
-    prog, about, examples = _RECIPES[kind]
+def _parser(kind: Kind, description: str | None, prog: str | None) -> _Parser:
+    main_prog, about, examples = _RECIPES[kind]
+    prog = prog or main_prog
     lines = "\n".join(f"  {prog} {example}" for example in examples)
     parser = _Parser(
         prog=prog,
         usage="%(prog)s FILE.yaml [key=value …] [--dry-run | --print-config | --schema]",
         description=textwrap.fill(description or about, 100),
         epilog=f"examples:\n{lines}\n  {prog} {examples[0]} --print-config\n\n"
-        "Every key of the file is described in the file itself and by --schema; docs/configuration.md explains\n"
-        "`extends:`, `${…}` and overrides. Exit code 2: the input is wrong; 1: the machine failed.",
+        "Every key of the file is described by --schema; docs/configuration.md explains `extends:`, `${…}` and\n"
+        "overrides. Exit code 2: the input is wrong; 1: the machine failed.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
