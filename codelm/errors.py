@@ -63,7 +63,8 @@ def from_os_error(error: OSError) -> EnvironmentFailure:
 def exit_on_error(main: Callable[[], None]) -> Callable[[], None]:
     """Wrap a recipe's `main`: a `CodelmError` or `OSError` becomes one line on stderr and an exit code.
 
-    Under a launcher every rank exits, but rank 0 alone prints what all ranks found.
+    Under a launcher every rank says it: the first to exit may be any, and then the others are ended, rank 0 too.
+    (Composer's launcher keeps the other ranks' output to itself, and shows that of the one that failed.)
     """
 
     @functools.wraps(main)
@@ -101,8 +102,7 @@ def _nobody_reads_stdout() -> bool:
 
 
 def _fail(error: CodelmError) -> None:
-    if is_rank_zero():
-        # A configuration's lines begin with file:line:col, which editors and terminals make clickable.
-        prefix = "" if isinstance(error, ConfigError) else "error: "
-        print(f"{prefix}{error}", file=sys.stderr, flush=True)
+    # A configuration's lines begin with file:line:col, which editors and terminals make clickable.
+    prefix = "" if isinstance(error, ConfigError) else "error: "
+    print(f"{prefix}{error}", file=sys.stderr, flush=True)
     sys.exit(error.exit_code)

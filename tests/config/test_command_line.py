@@ -135,11 +135,19 @@ def test_as_a_process_nothing_heavy_is_imported_and_problems_exit_with_2(write, 
 
 def test_under_a_launcher_rank_0_alone_prints(write, tmp_path):
     path = write("x.yaml", "train")
-    for arguments in ((path, "--print-config"), ("--help",), ("--schema",), ("--version",), (path, "seed=x")):
+    for arguments in ((path, "--print-config"), ("--help",), ("--schema",), ("--version",)):
         first, second = recipe(tmp_path, *arguments, RANK="0"), recipe(tmp_path, *arguments, RANK="1")
         assert first.stdout + first.stderr != ""
         assert second.stdout + second.stderr == ""
         assert first.returncode == second.returncode
+
+
+def test_under_a_launcher_every_rank_says_what_is_wrong(write, tmp_path):
+    """The launcher ends the other ranks when one has failed, perhaps before they have spoken."""
+    path = write("x.yaml", "train")
+    for rank in "01":
+        wrong = recipe(tmp_path, path, "seed=x", RANK=rank)
+        assert (wrong.stderr.startswith("command line `seed=x`"), wrong.returncode) == (True, 2)
 
 
 def test_the_training_recipe_itself_refuses_a_typo_before_importing_torch(write, tmp_path):
