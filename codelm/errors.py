@@ -10,6 +10,7 @@ import os
 import select
 import signal
 import sys
+import time
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -49,6 +50,7 @@ class EnvironmentFailure(CodelmError):
 
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_RANK_ZERO_SPEAKS_WITHIN = 5.0  # seconds
 _BY_CTRL_C = 128 + signal.SIGINT
 
 
@@ -63,8 +65,8 @@ def from_os_error(error: OSError) -> EnvironmentFailure:
 def exit_on_error(main: Callable[[], None]) -> Callable[[], None]:
     """Wrap a recipe's `main`: a `CodelmError` or `OSError` becomes one line on stderr and an exit code.
 
-    Under a launcher every rank says it: the first to exit may be any, and then the others are ended, rank 0 too.
-    (Composer's launcher keeps the other ranks' output to itself, and shows that of the one that failed.)
+    Under a launcher rank 0 alone says what all ranks found: the launcher ends every rank as soon as one has ended, so
+    the others wait for it to speak, and say what is wrong with them alone only when they are still there after that.
     """
 
     @functools.wraps(main)
@@ -102,6 +104,8 @@ def _nobody_reads_stdout() -> bool:
 
 
 def _fail(error: CodelmError) -> None:
+    if not is_rank_zero():
+        time.sleep(_RANK_ZERO_SPEAKS_WITHIN)
     # A configuration's lines begin with file:line:col, which editors and terminals make clickable.
     prefix = "" if isinstance(error, ConfigError) else "error: "
     print(f"{prefix}{error}", file=sys.stderr, flush=True)

@@ -303,7 +303,10 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     """
     path = Path(path)
     if not path.exists():
-        raise TokenizerError(f"there is no tokenizer at {path}; give a folder with {MODEL_FILE} or {JSON_FILE}")
+        raise TokenizerError(
+            f"there is no tokenizer at {path}; run data_prep/main.py first, or name a folder with {MODEL_FILE} or"
+            f" {JSON_FILE}"
+        )
     tokenizer: Tokenizer
     if path.is_file():
         return JsonTokenizer(path) if path.suffix == ".json" else CodeTokenizer(path)
