@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -95,12 +96,71 @@ def _not_unicode(text: object) -> TokenizerError:
     )
 
 
-class CodeTokenizer:
+class _PieceTable(ABC):
+    """What both tokenizers do alike, from the bytes of every piece and the file they were read from."""
+
+    kind: str
+    vocab_size: int
+    _library: str
+    _model_bytes: bytes
+    _table: list[bytes]
+    _control_text: dict[int, bytes]
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text: no end-of-text, and the text of a special piece stays text.
+
+        Raises:
+            TokenizerError: when the text holds a lone surrogate.
+        """
+        try:
+            return self._encode(text)
+        except (UnicodeEncodeError, TypeError):
+            raise _not_unicode(text) from None
+
+    @abstractmethod
+    def _encode(self, text: str) -> list[int]: ...
+
+    def decode(self, ids: Iterable[int], keep_special: bool = False) -> str:
+        """The text of ids: the exact inverse of `encode`. Special pieces vanish, or are written out if asked.
+
+        Ids that end inside a character (a generation cut short) end in U+FFFD.
+
+        Raises:
+            TokenizerError: when an id is outside the vocabulary.
+        """
+        return _decode(self._table, self._control_text if keep_special else {}, ids)
+
+    def token_bytes(self) -> np.ndarray:
+        """The UTF-8 bytes that each token stands for, int32 (vocab_size,); 0 for special tokens."""
+        return np.array([len(piece) for piece in self._table], dtype=np.int32)
+
+    @functools.cached_property
+    def lossless(self) -> bool:
+        """Whether a probe text comes back exactly: of every model trained here, not of a file that normalises text."""
+        return self.decode(self.encode(PROBE)) == PROBE
+
+    def fingerprint(self) -> Fingerprint:
+        return self._fingerprint
+
+    @functools.cached_property
+    def _fingerprint(self) -> Fingerprint:
+        return Fingerprint(
+            kind=self.kind,
+            model_sha256=hashlib.sha256(self._model_bytes).hexdigest(),
+            library=self._library,
+            probe_sha256=_probe_hash(self.encode(PROBE)),
+            vocab_size=self.vocab_size,
+        )
+
+
+class CodeTokenizer(_PieceTable):
     """A SentencePiece model as text to ids and back.
 
     Raises:
         TokenizerError: when the file is absent or is no SentencePiece model, or has no end-of-text piece.
     """
+
+    kind = MODEL_FILE
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -114,6 +174,7 @@ class CodeTokenizer:
             raise _not_a_model(file, str(error)) from None
         if not loaded or len(self._processor) == 0:
             raise _not_a_model(file, "it is empty")
+        self._library = f"sentencepiece {sentencepiece.__version__}"
         self._set_ids(file)
 
     def _set_ids(self, file: Path) -> None:
@@ -135,55 +196,15 @@ class CodeTokenizer:
         mark = [processor.piece_to_id(f"<0x{byte:02X}>") for byte in SPACE_MARK.encode()]
         self._mark_ids = mark if all(processor.is_byte(index) for index in mark) else None
 
-    def encode(self, text: str) -> list[int]:
-        """The ids of a text: no end-of-text, and the text of a special piece stays text.
-
-        Raises:
-            TokenizerError: when the text holds a lone surrogate.
-        """
-        try:
-            if SPACE_MARK not in text or self._mark_ids is None:
-                return self._processor.encode(text)
-            first, *rest = text.split(SPACE_MARK)
-            ids = self._processor.encode(first)
-            for part in rest:
-                ids += self._mark_ids
-                ids += self._processor.encode(part)
-            return ids
-        except (UnicodeEncodeError, TypeError):
-            raise _not_unicode(text) from None
-
-    def decode(self, ids: Iterable[int], keep_special: bool = False) -> str:
-        """The text of ids: the exact inverse of `encode`. Special pieces vanish, or are written out if asked.
-
-        Ids that end inside a character (a generation cut short) end in U+FFFD.
-
-        Raises:
-            TokenizerError: when an id is outside the vocabulary.
-        """
-        return _decode(self._table, self._control_text if keep_special else {}, ids)
-
-    def token_bytes(self) -> np.ndarray:
-        """The UTF-8 bytes that each token stands for, int32 (vocab_size,); 0 for special tokens."""
-        return np.array([len(piece) for piece in self._table], dtype=np.int32)
-
-    @functools.cached_property
-    def lossless(self) -> bool:
-        """Whether a probe text comes back exactly; true for every model `train_tokenizer` makes."""
-        return self.decode(self.encode(PROBE)) == PROBE
-
-    def fingerprint(self) -> Fingerprint:
-        return self._fingerprint
-
-    @functools.cached_property
-    def _fingerprint(self) -> Fingerprint:
-        return Fingerprint(
-            kind=MODEL_FILE,
-            model_sha256=hashlib.sha256(self._model_bytes).hexdigest(),
-            library=f"sentencepiece {sentencepiece.__version__}",
-            probe_sha256=_probe_hash(self.encode(PROBE)),
-            vocab_size=self.vocab_size,
-        )
+    def _encode(self, text: str) -> list[int]:
+        if SPACE_MARK not in text or self._mark_ids is None:
+            return self._processor.encode(text)
+        first, *rest = text.split(SPACE_MARK)
+        ids = self._processor.encode(first)
+        for part in rest:
+            ids += self._mark_ids
+            ids += self._processor.encode(part)
+        return ids
 
     def save(self, folder: str | Path) -> None:
         """Write `spiece.model` and `fingerprint.json` into a folder."""
@@ -191,13 +212,15 @@ class CodeTokenizer:
         write_fingerprint(folder, self._fingerprint)
 
 
-class JsonTokenizer:
+class JsonTokenizer(_PieceTable):
     """A `tokenizer.json` (byte-level BPE, such as SmolLM2's) with the surface of `CodeTokenizer`.
 
     Raises:
         TokenizerError: when a file is absent or damaged, the package `tokenizers` is absent, or no end-of-text token
             is named by `tokenizer_config.json`, `special_tokens_map.json` or `config.json`.
     """
+
+    kind = JSON_FILE
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -241,46 +264,8 @@ class JsonTokenizer:
                 continue
             self._table[index] = added[index].content.encode() if index in added else _byte_level(piece)
 
-    def encode(self, text: str) -> list[int]:
-        """The ids of a text: no end-of-text, and the text of a special token stays text.
-
-        Raises:
-            TokenizerError: when the text holds a lone surrogate.
-        """
-        try:
-            return self._tokenizer.encode(text, add_special_tokens=False).ids
-        except (UnicodeEncodeError, TypeError):
-            raise _not_unicode(text) from None
-
-    def decode(self, ids: Iterable[int], keep_special: bool = False) -> str:
-        """The text of ids: the exact inverse of `encode`. Special tokens vanish, or are written out if asked.
-
-        Raises:
-            TokenizerError: when an id is outside the vocabulary.
-        """
-        return _decode(self._table, self._control_text if keep_special else {}, ids)
-
-    def token_bytes(self) -> np.ndarray:
-        """The UTF-8 bytes that each token stands for, int32 (vocab_size,); 0 for special tokens."""
-        return np.array([len(piece) for piece in self._table], dtype=np.int32)
-
-    @functools.cached_property
-    def lossless(self) -> bool:
-        """Whether a probe text comes back exactly; false when the file normalises text."""
-        return self.decode(self.encode(PROBE)) == PROBE
-
-    def fingerprint(self) -> Fingerprint:
-        return self._fingerprint
-
-    @functools.cached_property
-    def _fingerprint(self) -> Fingerprint:
-        return Fingerprint(
-            kind=JSON_FILE,
-            model_sha256=hashlib.sha256(self._model_bytes).hexdigest(),
-            library=self._library,
-            probe_sha256=_probe_hash(self.encode(PROBE)),
-            vocab_size=self.vocab_size,
-        )
+    def _encode(self, text: str) -> list[int]:
+        return self._tokenizer.encode(text, add_special_tokens=False).ids
 
     def save(self, folder: str | Path) -> None:
         """Write `tokenizer.json`, the files that name its special tokens, and `fingerprint.json` into a folder."""

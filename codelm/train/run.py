@@ -152,9 +152,15 @@ def dry_run(config: TrainConfig) -> list[str]:
         f"{type(model.model).__name__}: {model.model.num_parameters():,} parameters on {device} in {precision.value};"
         f" loss of one sample before training {loss:.3f}",
         f"validation samples: {sets or 'none'}",
-        f"would {f'resume from {newest}' if newest else 'start afresh'}; checkpoints go to {save_folder}"
-        f" every {config.save_interval}",
+        f"would {_next_step(newest, pieces)}; checkpoints go to {save_folder} every {config.save_interval}",
     ]
+
+
+def _next_step(newest: Path | None, pieces: Pieces) -> str:
+    if newest is None:
+        return "start afresh"
+    done = int(read_run(newest)["batch"]) >= pieces.batches
+    return f"have nothing to do, {newest} is the end" if done else f"resume from {newest}"
 
 
 def run_record(config: TrainConfig, pieces: Pieces) -> dict[str, Any]:

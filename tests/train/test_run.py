@@ -97,6 +97,8 @@ def test_a_finished_run_is_not_trained_again_but_can_be_made_longer(train_config
     before = (final / "model.safetensors").stat().st_mtime_ns
     assert train(train_config()) == final
     assert (final / "model.safetensors").stat().st_mtime_ns == before
+    assert "would have nothing to do" in "\n".join(dry_run(train_config()))
+    assert "would resume from" in "\n".join(dry_run(train_config(max_duration="10ba")))
     assert train(train_config(max_duration="10ba")).name == "ba000010"
 
 
