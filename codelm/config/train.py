@@ -124,6 +124,13 @@ class FSDPSection(Section):
     state_dict_type: Literal["sharded", "full"] = "sharded"
 
 
+class CompileSection(Section):
+    """torch.compile; needs a C++ compiler on CPU, and costs up to a few minutes at the start."""
+
+    mode: Literal["block"] = "block"
+    """block: each decoder block on its own, so that one small graph serves them all."""
+
+
 class CodeEvalSection(Section):
     """Generate completions for HumanEval, run them in the sandbox, log pass@1."""
 
@@ -195,6 +202,8 @@ class TrainConfig(Section):
     fsdp_config: FSDPSection | None = None
     activation_checkpointing: bool = False
     """Recompute each block's activations in the backward pass: less memory, about a third more time."""
+    compile: CompileSection | None = None
+    """null runs the model as it is written."""
     callbacks: CallbacksSection = CallbacksSection()
     loggers: LoggersSection = LoggersSection()
     save_folder: ComposerPath
