@@ -14,6 +14,8 @@ FLOORS = {
     "files": 0,
     "languages": 0,
     "tokenizer": 1,
+    "tokenizer_base": 1,
+    "tokenizer_json": 1,
     "tokenizer_training": 1,
     "config": 1,
     "model": 1,
