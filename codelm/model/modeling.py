@@ -1,6 +1,6 @@
 """The replit-code-v1-3b architecture: a decoder of pre-norm blocks with ALiBi attention and a tied output layer.
 
-Parameter names are those of the published state dict. Read from the top: norm, attention, feed-forward, block, the
+Parameter names are those of the published state dict. Read from the top: attention, feed-forward, block, the
 decoder, and the language model.
 """
 
@@ -17,26 +17,11 @@ from transformers.cache_utils import Cache
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 
-from codelm.model.attention import Bias, alibi_slopes, attend, attention_bias
+from codelm.errors import ConfigError
+from codelm.model.attention import Attend, Pattern, alibi_slopes, check_installed, plan_attention
 from codelm.model.configuration import ReplitCodeConfig, check_config
 from codelm.model.loss import linear_cross_entropy, shifted
-
-
-class LowPrecisionLayerNorm(nn.Module):
-    """LayerNorm without bias; under autocast it computes in the autocast type, as MPT does."""
-
-    def __init__(self, d_model: int, epsilon: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(d_model))
-        self.epsilon = epsilon
-
-    def forward(self, x: Tensor) -> Tensor:
-        device = x.device.type
-        if not torch.is_autocast_enabled(device):
-            return F.layer_norm(x, self.weight.shape, self.weight, None, self.epsilon)
-        dtype = torch.get_autocast_dtype(device)
-        with torch.autocast(device, enabled=False):
-            return F.layer_norm(x.to(dtype), self.weight.shape, self.weight.to(dtype), None, self.epsilon)
+from codelm.model.norms import Norm
 
 
 def _residual(linear: nn.Linear) -> nn.Linear:
@@ -44,30 +29,44 @@ def _residual(linear: nn.Linear) -> nn.Linear:
     return linear
 
 
+def _norm(config: ReplitCodeConfig, width: int) -> Norm:
+    return Norm(config.norm_type, width, config.layer_norm_epsilon, bias=not config.no_bias)
+
+
 class Attention(nn.Module):
-    """Multi-head self-attention with one fused projection for queries, keys and values."""
+    """Self-attention with one fused projection for queries, keys and values."""
 
     def __init__(self, config: ReplitCodeConfig, layer: int) -> None:
         super().__init__()
         self.layer = layer
-        self.n_heads = config.n_heads
+        self.head_dim = config.head_dim
         self.clip = config.attn_config["clip_qkv"]
         self.scale = config.attn_config["softmax_scale"] or 1 / math.sqrt(config.head_dim)
         self.dropout = config.attn_config["attn_pdrop"]
-        self.Wqkv = nn.Linear(config.d_model, 3 * config.d_model, bias=False)
-        self.out_proj = _residual(nn.Linear(config.d_model, config.d_model, bias=False))
+        self.widths = [config.d_model, config.kv_n_heads * config.head_dim, config.kv_n_heads * config.head_dim]
+        bias = not config.no_bias
+        self.Wqkv = nn.Linear(config.d_model, sum(self.widths), bias=bias)
+        self.q_ln = self.k_ln = None
+        if config.attn_config["qk_ln"]:
+            # MPT's are layer norms over all heads at once, whatever norm_type says of the others.
+            self.q_ln, self.k_ln = (Norm("low_precision_layernorm", width, 1e-5, bias) for width in self.widths[:2])
+        self.out_proj = _residual(nn.Linear(config.d_model, config.d_model, bias=bias))
 
-    def forward(self, x: Tensor, bias: Bias, cache: Cache | None) -> Tensor:
-        batch, seq, d_model = x.shape
+    def forward(self, x: Tensor, plan: Attend, cache: Cache | None, cached: int) -> Tensor:
         qkv = self.Wqkv(x)
         if self.clip:
             qkv = qkv.clamp(-self.clip, self.clip)
-        query, key, value = qkv.view(batch, seq, 3, self.n_heads, -1).unbind(2)
+        query, key, value = qkv.split(self.widths, dim=2)
+        if self.q_ln is not None and self.k_ln is not None:
+            query, key = self.q_ln(query).to(value.dtype), self.k_ln(key).to(value.dtype)
+        query, key, value = (tensor.unflatten(2, (-1, self.head_dim)) for tensor in (query, key, value))
         if cache is not None:
-            cached = cache.update(key.transpose(1, 2), value.transpose(1, 2), self.layer)
-            key, value = (tensor.transpose(1, 2) for tensor in cached)
-        out = attend(query, key, value, bias, self.scale, self.dropout if self.training else 0.0)
-        return self.out_proj(out.reshape(batch, seq, d_model))
+            # A cache of fixed size writes where it is told.
+            places = {"cache_position": torch.arange(cached, cached + x.shape[1], device=x.device)}
+            held = cache.update(key.transpose(1, 2), value.transpose(1, 2), self.layer, places)
+            key, value = (tensor.transpose(1, 2) for tensor in held)
+        out = plan.attend(query, key, value, self.scale, self.dropout if self.training else 0.0)
+        return self.out_proj(out.flatten(2))
 
 
 class FeedForward(nn.Module):
@@ -75,8 +74,9 @@ class FeedForward(nn.Module):
 
     def __init__(self, config: ReplitCodeConfig) -> None:
         super().__init__()
-        self.up_proj = nn.Linear(config.d_model, config.expansion_ratio * config.d_model, bias=False)
-        self.down_proj = _residual(nn.Linear(config.expansion_ratio * config.d_model, config.d_model, bias=False))
+        width, bias = config.expansion_ratio * config.d_model, not config.no_bias
+        self.up_proj = nn.Linear(config.d_model, width, bias=bias)
+        self.down_proj = _residual(nn.Linear(width, config.d_model, bias=bias))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down_proj(F.gelu(self.up_proj(x)))
@@ -87,14 +87,14 @@ class Block(GradientCheckpointingLayer):
 
     def __init__(self, config: ReplitCodeConfig, layer: int) -> None:
         super().__init__()
-        self.norm_1 = LowPrecisionLayerNorm(config.d_model, config.layer_norm_epsilon)
+        self.norm_1 = _norm(config, config.d_model)
         self.attn = Attention(config, layer)
-        self.norm_2 = LowPrecisionLayerNorm(config.d_model, config.layer_norm_epsilon)
+        self.norm_2 = _norm(config, config.d_model)
         self.ffn = FeedForward(config)
         self.dropout = config.resid_pdrop
 
-    def forward(self, x: Tensor, bias: Bias, cache: Cache | None = None) -> Tensor:
-        x = x + F.dropout(self.attn(self.norm_1(x), bias, cache), self.dropout, self.training)
+    def forward(self, x: Tensor, plan: Attend, cache: Cache | None = None, cached: int = 0) -> Tensor:
+        x = x + F.dropout(self.attn(self.norm_1(x), plan, cache, cached), self.dropout, self.training)
         return x + F.dropout(self.ffn(self.norm_2(x)), self.dropout, self.training)
 
 
@@ -112,7 +112,10 @@ class ReplitCodePreTrainedModel(PreTrainedModel):
         weight = getattr(module, "weight", None)
         if weight is None or getattr(weight, "_is_hf_initialized", False):
             return
-        if isinstance(module, LowPrecisionLayerNorm):
+        bias = getattr(module, "bias", None)
+        if bias is not None:
+            nn.init.zeros_(bias)
+        if isinstance(module, Norm):
             nn.init.ones_(weight)
         elif isinstance(module, nn.Linear | nn.Embedding):
             # Kaiming by fan-in draws the fused Wqkv as it would each of its slices: all have d_model inputs.
@@ -127,8 +130,9 @@ class ReplitCodeModel(ReplitCodePreTrainedModel):
     def __init__(self, config: ReplitCodeConfig) -> None:
         super().__init__(config)
         self.wte = nn.Embedding(config.vocab_size, config.d_model)
+        self.wpe = nn.Embedding(config.max_seq_len, config.d_model) if config.has_positions else None
         self.blocks = nn.ModuleList([Block(config, layer) for layer in range(config.n_layers)])
-        self.norm_f = LowPrecisionLayerNorm(config.d_model, config.layer_norm_epsilon)
+        self.norm_f = _norm(config, config.d_model)
         self.gradient_checkpointing = False
         self.post_init()
 
@@ -161,16 +165,16 @@ class ReplitCodeModel(ReplitCodePreTrainedModel):
         if not use_cache:
             past_key_values = None
 
-        past = past_key_values.get_seq_length() if past_key_values is not None else 0
-        slopes = alibi_slopes(self.config.n_heads, self.config.attn_config["alibi_bias_max"], x.device)
-        groups = _groups(attention_mask, sequence_id, past, x.shape[1])
-        dtype = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
-        bias = attention_bias(slopes, x.shape[1], past + x.shape[1], groups, dtype)
-
+        cached = int(past_key_values.get_seq_length()) if past_key_values is not None else 0
+        if self.wpe is not None:
+            x = x + self.wpe(self._positions(attention_mask, cached, x.shape[1], x.device))
+        if self.config.embedding_fraction != 1:
+            x = x * self.config.embedding_fraction + x.detach() * (1 - self.config.embedding_fraction)
         x = F.dropout(x, self.config.emb_pdrop, self.training)
+        plan = self._plan(x, attention_mask, sequence_id, past_key_values, cached)
         states = (x,)
         for block in self.blocks:
-            x = block(x, bias, past_key_values)
+            x = block(x, plan, past_key_values, cached)
             states += (x,) if output_hidden_states else ()
         x = self.norm_f(x)
         output = BaseModelOutputWithPast(
@@ -180,17 +184,50 @@ class ReplitCodeModel(ReplitCodePreTrainedModel):
         )
         return output if return_dict is not False else output.to_tuple()  # pyright: ignore[reportReturnType]
 
+    def _plan(
+        self, x: Tensor, attention_mask: Tensor | None, sequence_id: Tensor | None, cache: Cache | None, cached: int
+    ) -> Attend:
+        """Who looks at whom in this pass."""
+        settings = self.config.attn_config
+        if settings["attn_uses_sequence_id"] and self.training and sequence_id is None:
+            raise ValueError("the model has attn_config.attn_uses_sequence_id: in training pass sequence_id")
+        queries, keys = x.shape[1], cached + x.shape[1]
+        if cache is not None and cache.is_compileable:
+            keys = cache.get_max_cache_shape()
+        mask = attention_mask if attention_mask is not None and attention_mask.ndim == 4 else None
+        groups = _groups(attention_mask if mask is None else None, sequence_id, cached, queries)
+        if groups is not None and groups.shape[1] < keys:
+            groups = F.pad(groups, (0, keys - groups.shape[1]))
+        slopes = alibi_slopes(self.config.n_heads, settings["alibi_bias_max"], x.device) if settings["alibi"] else None
+        pattern = Pattern(slopes, cached, queries, keys, groups, self.config.window, mask)
+        autocast = torch.is_autocast_enabled(x.device.type)
+        dtype = torch.get_autocast_dtype(x.device.type) if autocast else x.dtype
+        return plan_attention(settings["attn_impl"], settings["alibi_form"], pattern, x.device, dtype)
 
-def _groups(attention_mask: Tensor | None, sequence_id: Tensor | None, past: int, seq: int) -> Tensor | None:
-    """The group of each key `(batch, past + seq)`, which only queries of the same group see; padding is group -1."""
-    if attention_mask is not None and attention_mask.shape[1:] != (past + seq,):
+    def _positions(self, attention_mask: Tensor | None, cached: int, seq: int, device: torch.device) -> Tensor:
+        """The place of each token in its row, left padding not counted: int64 `(batch or 1, seq)`."""
+        if cached + seq > self.config.max_seq_len:
+            raise ConfigError(
+                f"a sequence of {cached + seq} tokens is longer than the model's table of positions, which ends at "
+                f"max_seq_len {self.config.max_seq_len}; shorten it"
+            )
+        positions = torch.arange(cached, cached + seq, device=device)[None]
+        if attention_mask is None or attention_mask.ndim == 4:
+            return positions
+        padding = (attention_mask == 0).long().cumsum(1)[:, cached : cached + seq]
+        return (positions - padding).clamp(min=0)
+
+
+def _groups(attention_mask: Tensor | None, sequence_id: Tensor | None, cached: int, seq: int) -> Tensor | None:
+    """The group of each key `(batch, cached + seq)`, which only queries of the same group see; padding is group -1."""
+    if attention_mask is not None and attention_mask.shape[1:] != (cached + seq,):
         raise ValueError(
-            f"attention_mask has shape {tuple(attention_mask.shape)}; it must be (batch, {past + seq}), "
-            "one flag for each position, the cached ones included"
+            f"attention_mask has shape {tuple(attention_mask.shape)}; it must be (batch, {cached + seq}), "
+            "one flag for each position, the cached ones included, or have four dimensions"
         )
     if sequence_id is None:
         return None if attention_mask is None else attention_mask.long() - 1
-    if past:
+    if cached:
         raise ValueError("sequence_id cannot be used with a filled cache: the documents of cached keys are unknown")
     return sequence_id if attention_mask is None else sequence_id.masked_fill(attention_mask == 0, -1)
 
@@ -206,9 +243,13 @@ class ReplitCodeForCausalLM(ReplitCodePreTrainedModel, GenerationMixin):
 
     def __init__(self, config: ReplitCodeConfig) -> None:
         check_config(config)
+        if config.attn_config["attn_impl"] == "flash":
+            check_installed()
         super().__init__(config)
         self.transformer = ReplitCodeModel(config)
         self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        scale = config.logit_scale
+        self.logit_scale = 1 / math.sqrt(config.d_model) if isinstance(scale, str) else scale
         self.post_init()
 
     def get_output_embeddings(self) -> nn.Linear:
@@ -236,7 +277,8 @@ class ReplitCodeForCausalLM(ReplitCodePreTrainedModel, GenerationMixin):
 
         Args:
             input_ids: int64 `(batch, seq)`; or inputs_embeds `(batch, seq, d_model)`.
-            attention_mask: `(batch, past + seq)`, 0 where there is padding, on either side.
+            attention_mask: `(batch, past + seq)`, 0 where there is padding, on either side; or
+                `(batch, 1, seq, keys)`, bool (true: visible) or added to the scores.
             labels: int64 `(batch, seq)`, not shifted (labels[t] is predicted at t - 1), -100 where nothing is.
             sequence_id: int64 `(batch, seq)`, the number of the document within its row, -1 for padding; documents do
                 not see each other.
@@ -252,7 +294,8 @@ class ReplitCodeForCausalLM(ReplitCodePreTrainedModel, GenerationMixin):
         decoded = self.transformer(
             input_ids, attention_mask, past_key_values, inputs_embeds, use_cache, sequence_id, output_hidden_states
         )
-        hidden = decoded.last_hidden_state
+        # Scaled here, the logits never exist unscaled; a product of either is the same.
+        hidden = decoded.last_hidden_state if self.logit_scale is None else decoded.last_hidden_state * self.logit_scale
         skip_logits = labels is not None and (self.training if skip_logits is None else skip_logits)
         loss = logits = None
         if labels is not None:

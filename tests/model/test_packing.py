@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from codelm.model import attention
+from codelm.model.attention import alibi_slopes, sdpa
+from codelm.model.attention.pattern import Pattern
 
 LENGTHS = [(17, 1, 9, 13), (25, 15)]
 
@@ -11,7 +12,7 @@ LENGTHS = [(17, 1, 9, 13), (25, 15)]
 @pytest.fixture(params=["in-pieces", "masked"], autouse=True)
 def path(request, monkeypatch) -> str:
     """Both ways to keep documents apart: attention piece by piece, and one masked attention."""
-    monkeypatch.setattr(attention, "_SHORTEST_ON_AVERAGE", 1 if request.param == "in-pieces" else 1000)
+    monkeypatch.setattr(sdpa, "_SHORTEST_ON_AVERAGE", 1 if request.param == "in-pieces" else 1000)
     return request.param
 
 
@@ -93,7 +94,8 @@ def test_a_filled_cache_and_sequence_ids_are_refused_together(make_model, packed
 
 
 def test_the_path_is_the_one_meant(packed, path) -> None:
-    bias = attention.attention_bias(attention.alibi_slopes(4), 40, 40, packed[1])
+    pattern = Pattern(alibi_slopes(4), 0, 40, 40, packed[1])
+    bias = sdpa.plan_sdpa(pattern, torch.device("cpu"), torch.float32)
     if path == "in-pieces":
         assert bias.lengths == [17, 1, 9, 13, 25, 15]
         assert bias.scores.shape == (1, 4, 25, 25)
