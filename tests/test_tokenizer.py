@@ -5,6 +5,7 @@ import subprocess
 import sys
 import sysconfig
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -113,11 +114,66 @@ def test_real_files_come_back_and_a_megabyte_without_a_space_too(trained: CodeTo
         assert trained.token_bytes()[ids].sum() == len(text.encode())
 
 
+FOREIGN: dict[str, dict[str, Any]] = {
+    "without byte fallback": {"normalization_rule_name": "identity", "add_dummy_prefix": False},
+    "dummy prefix": {"normalization_rule_name": "identity", "byte_fallback": True, "remove_extra_whitespaces": False},
+    "nmt_nfkc": {"normalization_rule_name": "nmt_nfkc", "byte_fallback": True, "user_defined_symbols": ["\t", "\n"]},
+    "nmt_nfkc without byte fallback": {"normalization_rule_name": "nmt_nfkc"},
+    "bpe": {"model_type": "bpe", "normalization_rule_name": "nmt_nfkc_cf", "byte_fallback": True},
+}
+
+
+@pytest.fixture(scope="module", params=FOREIGN)
+def foreign(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> CodeTokenizer:
+    """A model trained elsewhere, with sentencepiece's own habits."""
+    file = tmp_path_factory.mktemp("foreign") / "spiece.model"
+    with file.open("wb") as writer:
+        sentencepiece.SentencePieceTrainer.Train(
+            sentence_iterator=(line for text in library_files(5) for line in text.splitlines()),
+            model_writer=writer,
+            vocab_size=500,
+            eos_piece=EOS,
+            unk_piece="<|unk|>",
+            minloglevel=2,
+            **FOREIGN[request.param],
+        )
+    return CodeTokenizer(file)
+
+
+def bare_sentencepiece(tokenizer: CodeTokenizer) -> Any:
+    file = tokenizer.path / "spiece.model" if tokenizer.path.is_dir() else tokenizer.path
+    return sentencepiece.SentencePieceProcessor(model_file=str(file))
+
+
 def test_ids_are_those_of_bare_sentencepiece(trained: CodeTokenizer) -> None:
-    bare = sentencepiece.SentencePieceProcessor(model_file=str(trained.path / "spiece.model"))
-    for text in library_files(60):
+    bare = bare_sentencepiece(trained)
+    for text in [*library_files(60), *AWKWARD]:
         if "\u2581" not in text:
             assert trained.encode(text) == bare.encode(text)
+            assert trained.decode(trained.encode(text)) == bare.decode(bare.encode(text))
+
+
+@pytest.mark.parametrize("text", AWKWARD, ids=lambda text: ascii(text[:20]))
+def test_a_model_that_loses_text_loses_what_bare_sentencepiece_loses(foreign: CodeTokenizer, text: str) -> None:
+    bare = bare_sentencepiece(foreign)
+    ids = foreign.encode(text)
+    assert ids == bare.encode(text)
+    assert foreign.decode(ids) == bare.decode(ids)
+
+
+@given(st.text() | st.text(st.sampled_from("ab \t\n\u2581<|>eﬁ①🙂")))
+@settings(max_examples=200, deadline=None)
+def test_such_a_model_is_bare_sentencepiece_for_any_text(foreign: CodeTokenizer, text: str) -> None:
+    bare = bare_sentencepiece(foreign)
+    ids = foreign.encode(text)
+    assert ids == bare.encode(text)
+    assert foreign.decode(ids) == bare.decode(ids) == foreign.decode([*ids, foreign.eos_id])
+    assert foreign.decode([foreign.eos_id, *ids, foreign.eos_id], keep_special=True) == EOS + bare.decode(ids) + EOS
+
+
+def test_a_foreign_model_is_known_to_lose_text(foreign: CodeTokenizer, trained: CodeTokenizer) -> None:
+    assert trained.lossless
+    assert not foreign.lossless
 
 
 def test_bpe_ids_are_those_of_the_library_and_real_files_come_back(bpe: JsonTokenizer) -> None:
