@@ -1,31 +1,43 @@
-"""Completing prompts with any causal language model of transformers: batches, a key-value cache, reproducible samples.
+"""Completing prompts with any causal language model of transformers: a full batch, reproducible samples, no waste.
 
-Our own loop instead of `model.generate`: rows leave the batch (and the cache) as they finish, every sample has its own
-random stream, a stop rule sees token ids, and neither the global random state nor the model's mode moves.
+Our own loop instead of `model.generate`. A prompt is read once, whatever the number of its samples. As soon as a sample
+ends, it leaves the batch and the next one takes its place, the longest prompts first, so that no row of the batch is
+computed for nothing. Every sample has its own random stream, a stop rule sees token ids, and neither the global random
+state nor the model's mode moves.
 """
 
+import copy
 import hashlib
 import inspect
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import random
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from transformers.cache_utils import DynamicCache
 
 from codelm.errors import EvaluationError
+from codelm.model.cpu_decoding import decoding_fast_on_cpu
+from codelm.model.kv_cache import Prefix, RowCache, padding_mask
+from codelm.model.sampling import Sampling, choose
 
 Reason = Literal["eos", "stop", "length"]
 """Why a sample ended: it said EOS, the stop rule said so, or the tokens ran out."""
 
+Stop = Callable[[int, list[int]], bool]
+"""Called with a sample's place and its new tokens after each of them; true ends it, the tokens stay."""
+
 
 @dataclass
 class _Row:
-    index: int
-    prompt: list[int]
+    place: int
+    prompt: tuple[int, ...]
     budget: int
-    generator: torch.Generator
+    random: random.Random
     tokens: list[int] = field(default_factory=list)
 
 
@@ -34,40 +46,44 @@ def generate(
     prompts: Sequence[Sequence[int]],
     *,
     eos_id: int,
-    pad_id: int,
+    pad_id: int = 0,
     max_new_tokens: int,
     vocab_size: int | None = None,
     temperature: float = 0.0,
     top_p: float = 1.0,
+    top_k: int = 0,
     seed: int = 0,
     seeds: Sequence[int] | None = None,
+    num_samples: int = 1,
     batch_size: int = 16,
-    stop: Callable[[int, list[int]], bool] | None = None,
+    stop: Stop | None = None,
     progress: Callable[[int, list[int], Reason], None] | None = None,
 ) -> list[list[int]]:
-    """Complete each prompt.
+    """Complete each prompt, one or several times.
 
     Args:
         model: a causal language model of transformers, on one device; its mode is restored afterwards.
-        prompts: token ids; the longest are done first.
+        prompts: token ids; equal ones are read once.
         eos_id: ends a sample; it is not among the tokens returned.
-        pad_id: any id of the vocabulary; it fills masked positions only.
+        pad_id: any id of the vocabulary; it stands in front of the shorter prompts where several are read at once.
         max_new_tokens: at most so many; fewer where prompt and completion would exceed the model's length.
         vocab_size: the tokenizer's; ids from it on, rows that fill up the output layer, are never chosen.
-        temperature: 0 is greedy.
-        top_p: sample from the smallest set of tokens with at least this probability together.
-        seed: a sample depends on this, on its place in `prompts` and on the prompt, not on its batch.
-        seeds: one for each prompt, instead of `seed` and the place.
-        stop: called with a prompt's place and its new tokens after each of them; true ends it, the tokens stay.
+        temperature, top_p, top_k: see `codelm.model.sampling.Sampling`; temperature 0 is greedy.
+        seed: a sample depends on this, on its place and on its prompt, not on its batch.
+        seeds: one for each sample, instead of `seed` and the place.
+        num_samples: completions of each prompt. Sample s of prompt p has the place `p * num_samples + s`.
+        batch_size: rows at once.
+        stop: called with a sample's place and its new tokens after each of them; true ends it, the tokens stay.
         progress: called once for each finished sample with its place, its new tokens and why it ended.
 
     Returns:
-        The new token ids of each prompt, in the order of the prompts.
+        The new token ids of each sample, in the order of their places.
 
     Raises:
         EvaluationError: for an empty prompt, or one as long as the model's length or longer: which tokens to leave out
-            is the caller's decision.
+            is the caller's decision; for sampling values out of range.
     """
+    sampling = Sampling(temperature, top_p, top_k)
     limit = max_length(model)
     for index, prompt in enumerate(prompts):
         if not prompt:
@@ -78,19 +94,24 @@ def generate(
             raise EvaluationError(
                 f"prompt {index} has {len(prompt)} tokens, the model's length is {limit}: shorten it from the left"
             )
-    seeds = seeds if seeds is not None else [sample_seed(seed, index) for index in range(len(prompts))]
     rows = []
-    for index, prompt in enumerate(prompts):
+    for place in range(len(prompts) * num_samples):
+        prompt = tuple(prompts[place // num_samples])
         budget = max_new_tokens if limit is None else min(max_new_tokens, limit - len(prompt))
-        rows.append(_Row(index, list(prompt), budget, torch.Generator().manual_seed(seeds[index])))
+        row_seed = seeds[place] if seeds is not None else sample_seed(seed, place)
+        rows.append(_Row(place, prompt, budget, random.Random(row_seed)))
+    rows.sort(key=lambda row: (-len(row.prompt), row.prompt, row.place))
+    loop = _Loop(model, eos_id, pad_id, vocab_size, sampling, stop)
     done: dict[int, list[int]] = {}
-    with evaluating(model), torch.no_grad():
-        for batch in _batches(rows, batch_size, max_new_tokens):
-            for row, reason in _complete(model, batch, eos_id, pad_id, vocab_size, temperature, top_p, stop):
-                done[row.index] = row.tokens
-                if progress:
-                    progress(row.index, row.tokens, reason)
-    return [done[index] for index in range(len(prompts))]
+    with ExitStack() as stack:
+        for context in (evaluating(model), torch.no_grad(), decoding_fast_on_cpu(model)):
+            stack.enter_context(context)
+        run = loop.in_batches(rows, batch_size) if keeps_every_key(model) else loop.one_by_one(rows)
+        for row, reason in run:
+            done[row.place] = row.tokens
+            if progress:
+                progress(row.place, row.tokens, reason)
+    return [done[place] for place in range(len(rows))]
 
 
 def sample_seed(*parts: object) -> int:
@@ -113,100 +134,164 @@ def max_length(model: nn.Module) -> int | None:
     return None
 
 
-def _batches(rows: list[_Row], batch_size: int, max_new_tokens: int) -> Iterator[list[_Row]]:
-    """Batches of similar length, the longest first.
+def keeps_every_key(model: nn.Module) -> bool:
+    """Whether the model's state is keys and values alone, all of them, whatever its masks make of them.
 
-    A row that may not have all the new tokens shares a batch with rows of its own length only: padding counts towards
-    the model's length, and a longer neighbour's would take tokens from the others.
+    It is not for state-space and linear attention layers, nor for attention in chunks, whose bounds are positions.
     """
-    batch: list[_Row] = []
-    for row in sorted(rows, key=lambda row: (-len(row.prompt), row.index)):
-        fits = not batch or batch[0].budget == max_new_tokens or len(batch[0].prompt) == len(row.prompt)
-        if len(batch) == batch_size or not fits:
-            yield batch
-            batch = []
-        batch.append(row)
-    if batch:
-        yield batch
+    config: Any = getattr(model, "config", None)
+    if config is not None and hasattr(config, "get_text_config"):
+        config = config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ())
+    stateful = bool(getattr(model, "_is_stateful", False)) or not _accepts(model, "past_key_values")
+    chunked = getattr(config, "attention_chunk_size", None) is not None
+    return not stateful and not chunked and kinds <= {"full_attention", "sliding_attention"}
 
 
-def _complete(
-    model: nn.Module,
-    rows: list[_Row],
-    eos_id: int,
-    pad_id: int,
-    vocab_size: int | None,
-    temperature: float,
-    top_p: float,
-    stop: Callable[[int, list[int]], bool] | None,
-) -> Iterator[tuple[_Row, Reason]]:
-    """Complete one batch, yielding rows as they finish."""
-    accepted = inspect.signature(model.forward).parameters
-    device = next(model.parameters()).device
-    longest = max(len(row.prompt) for row in rows)
-    padding = [longest - len(row.prompt) for row in rows]
-    ids = torch.tensor([[pad_id] * pad + row.prompt for pad, row in zip(padding, rows, strict=True)], device=device)
-    mask = torch.tensor(
-        [[0] * pad + [1] * len(row.prompt) for pad, row in zip(padding, rows, strict=True)], device=device
-    )
-    cache: Any = None
-    while rows:
-        extra: dict[str, Any] = {}
-        if "position_ids" in accepted:
-            extra["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
-        if "logits_to_keep" in accepted:
-            extra["logits_to_keep"] = 1
-        output = model(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True, **extra)
-        cache = output.past_key_values
-        chosen = _choose(output.logits[:, -1, :vocab_size].float(), rows, temperature, top_p)
-        going_on = []
-        for place, (row, token) in enumerate(zip(rows, chosen.tolist(), strict=True)):
-            reason = _advance(row, token, eos_id, stop)
-            if reason:
-                yield row, reason
-            else:
-                going_on.append(place)
-        if len(going_on) < len(rows):
-            rows = [rows[place] for place in going_on]
-            if not rows:
-                return
-            kept = torch.tensor(going_on, device=device)
-            chosen, mask, cache = chosen[kept.to(chosen.device)], mask[kept], _select(cache, kept)
-        ids = chosen.to(device)[:, None]
-        mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
+def _accepts(model: nn.Module, name: str) -> bool:
+    return name in inspect.signature(model.forward).parameters
 
 
-def _advance(row: _Row, token: int, eos_id: int, stop: Callable[[int, list[int]], bool] | None) -> Reason | None:
-    if token == eos_id:
-        return "eos"
-    row.tokens.append(token)
-    if stop is not None and stop(row.index, row.tokens):
-        return "stop"
-    return "length" if len(row.tokens) >= row.budget else None
+class _Loop:
+    """What all samples of a call have in common, and the two ways of running the model."""
 
+    def __init__(
+        self,
+        model: nn.Module,
+        eos_id: int,
+        pad_id: int,
+        vocab_size: int | None,
+        sampling: Sampling,
+        stop: Stop | None,
+    ) -> None:
+        self.model = model
+        self.eos_id, self.pad_id, self.vocab_size = eos_id, pad_id, vocab_size
+        self.sampling = sampling
+        self.stop = stop
+        self.device = next(model.parameters()).device
+        self.last_only = {"logits_to_keep": 1} if _accepts(model, "logits_to_keep") else {}
+        self.takes_positions = _accepts(model, "position_ids")
 
-def _choose(logits: Tensor, rows: list[_Row], temperature: float, top_p: float) -> Tensor:
-    """The next token of each row `(batch,)` from its logits `(batch, vocab)`, by each row's own random stream."""
-    if temperature == 0:
-        return logits.argmax(-1)
-    probabilities, tokens = (logits / temperature).softmax(-1).sort(stable=True, dim=-1, descending=True)
-    cumulative = probabilities.double().cumsum(-1)
-    if top_p < 1:
-        beyond = cumulative - probabilities >= top_p
-        cumulative = probabilities.double().masked_fill(beyond, 0).cumsum(-1)
-    draws = torch.stack([torch.rand((), generator=row.generator, dtype=torch.float64) for row in rows])
-    # A draw of 0 takes the first token, one just below the total the last that has any probability.
-    points = draws.to(logits.device)[:, None] * cumulative[:, -1:]
-    places = torch.searchsorted(cumulative, points, right=True).clamp(max=logits.shape[-1] - 1)
-    return tokens.gather(-1, places)[:, 0]
+    def in_batches(self, rows: list[_Row], batch_size: int) -> Iterator[tuple[_Row, Reason]]:
+        """Complete rows, yielding each as it ends and giving its place in the batch to the next."""
+        waiting = deque(rows)
+        prefixes: dict[tuple[int, ...], Prefix] = {}
+        live: list[_Row] = []
+        cache: RowCache | None = None
+        while waiting or live:
+            while waiting and len(live) < batch_size:
+                joining = [waiting.popleft() for _ in range(min(batch_size - len(live), len(waiting)))]
+                self._read({row.prompt: None for row in joining}, prefixes)
+                logits = torch.stack([prefixes[row.prompt].logits for row in joining])
+                for row, token in zip(joining, self._choose(logits, joining), strict=True):
+                    reason = self._advance(row, token)
+                    if reason:
+                        yield row, reason
+                        continue
+                    prefix = prefixes[row.prompt]
+                    if cache is None:
+                        cache = RowCache(prefix, min(batch_size, len(rows)))
+                    cache.add(prefix)
+                    live.append(row)
+                prefixes = {row.prompt: prefixes[row.prompt] for row in joining[-1:]}
+            if cache is None or not live:
+                continue
+            tokens = self._choose(self._step(live, cache), live)
+            # From the last row on: a row that leaves is replaced by the last one, which has been looked at by then.
+            for place in reversed(range(len(live))):
+                reason = self._advance(live[place], tokens[place])
+                if reason:
+                    yield live[place], reason
+                    cache.remove(place)
+                    live[place] = live[-1]
+                    live.pop()
 
+    def _read(self, prompts: Iterable[tuple[int, ...]], prefixes: dict[tuple[int, ...], Prefix]) -> None:
+        """Run the model over prompts that are new, into `prefixes`.
 
-def _select(cache: Any, rows: Tensor) -> Any:
-    """Keep some rows of a cache."""
-    if isinstance(cache, tuple):
-        return tuple(tuple(part.index_select(0, rows) for part in layer) for layer in cache)
-    cache.batch_select_indices(rows)
-    return cache
+        On a CPU each alone: a prompt is enough to keep it busy, and padding would cost. An accelerator takes them
+        together.
+        """
+        new = [prompt for prompt in prompts if prompt not in prefixes]
+        size = 1 if self.device.type == "cpu" else max(len(new), 1)
+        for start in range(0, len(new), size):
+            group = new[start : start + size]
+            prefixes.update(zip(group, self._prefill(group), strict=True))
+
+    def _prefill(self, prompts: Sequence[tuple[int, ...]]) -> list[Prefix]:
+        longest = max(map(len, prompts))
+        padding = [longest - len(prompt) for prompt in prompts]
+        ids = [[self.pad_id] * pad + list(prompt) for pad, prompt in zip(padding, prompts, strict=True)]
+        cache = DynamicCache()
+        output = self.model(
+            input_ids=torch.tensor(ids, device=self.device),
+            past_key_values=cache,
+            use_cache=True,
+            **self._places(padding if any(padding) else None, longest, longest),
+            **self.last_only,
+        )
+        return [
+            Prefix(
+                keys=[layer.keys[row, :, pad:] for layer in cache.layers],  # pyright: ignore
+                values=[layer.values[row, :, pad:] for layer in cache.layers],  # pyright: ignore
+                logits=output.logits[row, -1],
+                length=longest - pad,
+            )
+            for row, pad in enumerate(padding)
+        ]
+
+    def _step(self, rows: list[_Row], cache: RowCache) -> Tensor:
+        """The logits of the next token of each row, `(rows, vocab)`."""
+        cache.next_column()
+        ids = torch.tensor([row.tokens[-1:] for row in rows], device=self.device)
+        places = self._places(cache.padding(), max(cache.lengths), 1)
+        output = self.model(input_ids=ids, past_key_values=cache, use_cache=True, **places, **self.last_only)
+        return output.logits[:, -1]
+
+    def _places(self, padding: list[int] | None, length: int, new: int) -> dict[str, Any]:
+        """What tells a model where the tokens are; without padding nothing does, and the attention may be faster."""
+        if padding is None:
+            return {"attention_mask": None}
+        mask = padding_mask(padding, length, self.device)
+        places = {"attention_mask": mask}
+        if self.takes_positions:
+            places["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)[:, -new:]
+        return places
+
+    def one_by_one(self, rows: list[_Row]) -> Iterator[tuple[_Row, Reason]]:
+        """Complete rows one after the other with whatever the model remembers by; reads everything anew without."""
+        prompt, first = (), None
+        for row in rows:
+            if row.prompt != prompt:
+                prompt, first = row.prompt, self._alone(row.prompt, None)
+            output = first
+            while True:
+                assert output is not None
+                reason = self._advance(row, self._choose(output.logits[:, -1], [row])[0])
+                if reason:
+                    break
+                memory = getattr(output, "past_key_values", None)
+                if memory is None:
+                    output = self._alone(row.prompt + tuple(row.tokens), None)
+                else:
+                    memory = copy.deepcopy(memory) if output is first else memory
+                    output = self._alone(tuple(row.tokens[-1:]), memory)
+            yield row, reason
+
+    def _alone(self, ids: tuple[int, ...], memory: Any) -> Any:
+        remembering = {"past_key_values": memory} if _accepts(self.model, "past_key_values") else {}
+        return self.model(input_ids=torch.tensor([ids], device=self.device), use_cache=bool(remembering), **remembering)
+
+    def _choose(self, logits: Tensor, rows: Sequence[_Row]) -> list[int]:
+        return choose(logits[:, : self.vocab_size].float(), [row.random.random() for row in rows], self.sampling)
+
+    def _advance(self, row: _Row, token: int) -> Reason | None:
+        if token == self.eos_id:
+            return "eos"
+        row.tokens.append(token)
+        if self.stop is not None and self.stop(row.place, row.tokens):
+            return "stop"
+        return "length" if len(row.tokens) >= row.budget else None
 
 
 @contextmanager
