@@ -14,6 +14,11 @@ only the statements that it needs; a program that is correct as a whole stays co
 4. Where the body does not parse at all, a marker such as `<|endoftext|>` or a code fence inside it ends it.
 
 `none` judges the text as it is.
+
+`model-card` is for completion in an editor, never for HumanEval, whose solutions hold `return` and `def`. It does what
+the card of replit-code-v1-3b recommends: the completion ends before the first of `STOP_WORDS`, a word being a whole one
+(`default` holds no `def`), and loses its trailing whitespace. A stop word that the completion begins with is let stand,
+since nothing would be left. That EOS ends it, and how many tokens it may have, is the generation's part.
 """
 
 import ast
@@ -26,6 +31,8 @@ from dataclasses import dataclass
 _MARKERS = ("<|endoftext|>", "</s>", "<|im_end|>", "<|end|>", "<|file_separator|>", "<file_sep>", "```")
 _MOST_BOUNDARIES = 400
 _FEW_BOUNDARIES = 40
+STOP_WORDS = ("return", "def", "```", "\n\n\n")
+_STOP = re.compile("|".join(rf"\b{word}\b" if word.isalpha() else re.escape(word) for word in STOP_WORDS))
 _INTERPRETER_SETTINGS = ("setrecursionlimit", "set_int_max_str_digits", "stack_size")
 _BUILTINS = frozenset(dir(builtins))
 
@@ -82,11 +89,34 @@ def python_function_finished(prompt: str, completion: str, entry_point: str) -> 
     return not (_used(text[:end]) - given - _BUILTINS) and not _is_stub(tree, entry_point)
 
 
+def cut_at_stop_words(prompt: str, completion: str, entry_point: str = "", ended: bool = True) -> str:
+    """What the model card recommends to show of a completion (see the module's text)."""
+    stop = _first_stop(prompt, completion)
+    return (completion if stop is None else completion[: stop.start() - len(prompt)]).rstrip()
+
+
+def stop_word_reached(prompt: str, completion: str, entry_point: str = "") -> bool:
+    """Whether nothing that follows can change what `cut_at_stop_words` leaves."""
+    stop = _first_stop(prompt, completion)
+    # A word at the very end may be the beginning of a longer one.
+    return stop is not None and not (stop[0].isalpha() and stop.end() == len(prompt) + len(completion))
+
+
+def _first_stop(prompt: str, completion: str) -> re.Match[str] | None:
+    """The first stop word of a completion, but for one that it begins with; places are those in prompt + completion.
+
+    The prompt is read along, for the completion may go on in the middle of a word.
+    """
+    first = len(prompt) + len(completion) - len(completion.lstrip())
+    return next((m for m in _STOP.finditer(prompt + completion, len(prompt)) if m.start() > first), None)
+
+
 PROFILES = {
     profile.name: profile
     for profile in (
         Profile("none", 1, lambda prompt, completion, entry_point, ended: completion, None),
         Profile("humaneval", 1, cut_python_function, python_function_finished),
+        Profile("model-card", 1, cut_at_stop_words, stop_word_reached),
     )
 }
 

@@ -5,8 +5,16 @@ import json
 
 import pytest
 
+from codelm.config.eval import HumanEvalSection
 from codelm.eval import humaneval
-from codelm.eval.postprocess import PROFILES, cut_python_function, python_function_finished
+from codelm.eval.postprocess import (
+    PROFILES,
+    STOP_WORDS,
+    cut_at_stop_words,
+    cut_python_function,
+    python_function_finished,
+    stop_word_reached,
+)
 
 TAILS = {
     "nothing": "",
@@ -186,3 +194,48 @@ def test_profiles_are_named_and_versioned():
     assert {name: profile.version for name, profile in PROFILES.items()} == {"none": 1, "humaneval": 1}
     assert PROFILES["none"].cut(PROMPT, "any text", "add", True) == "any text"
     assert json.dumps([profile.name for profile in PROFILES.values()])
+
+
+EDITOR = {
+    "a word": ("    x = 1\n    ", "return x\n"),
+    "a definition": ("    x = 1\n\n\t", "def f():\n"),
+    "a fence": ("x = 1\n", "```\nprose"),
+    "blank lines": ("x = 1", "\n\n\ny = 2"),
+    "not inside words": ("default = returned = undefined_def\n", "return 1"),
+    "the first of several": ("a\n", "def f():\n    return 1\n\n\n"),
+}
+
+
+@pytest.mark.parametrize("name", EDITOR)
+def test_the_model_cards_profile_ends_before_a_stop_word_without_trailing_space(name):
+    before, after = EDITOR[name]
+    assert cut_at_stop_words("p", before + after) == before.rstrip()
+    assert cut_at_stop_words("p", before) == before.rstrip()
+
+
+@pytest.mark.parametrize("name", EDITOR)
+def test_the_model_cards_profile_is_finished_once_nothing_can_change_the_cut(name):
+    before, after = EDITOR[name]
+    text = before + after
+    finished = [stop_word_reached("p", text[:end]) for end in range(len(text) + 1)]
+    first = finished.index(True)
+    assert len(before) < first <= len(before) + len("return") + 1
+    for end in range(first, len(text) + 1):
+        assert cut_at_stop_words("p", text[:end]) == before.rstrip()
+
+
+def test_a_stop_word_at_the_very_beginning_leaves_something():
+    assert cut_at_stop_words("def f(x):\n", "    return x\n\n\ndef g") == "    return x"
+    assert not stop_word_reached("def f(x):\n", "    return x\n")
+
+
+def test_a_completion_may_go_on_inside_a_word_of_the_prompt():
+    assert cut_at_stop_words("x = un", "def y") == "def y"
+    assert cut_at_stop_words("x = un", "y = 1; def") == "y = 1;"
+
+
+def test_every_stop_word_of_the_card_counts_and_none_of_them_for_humaneval():
+    assert {"return", "def", "```", "\n\n\n"} == set(STOP_WORDS)
+    assert (PROFILES["model-card"].name, PROFILES["model-card"].version) == ("model-card", 1)
+    with pytest.raises(ValueError, match="postprocess"):
+        HumanEvalSection.model_validate({"postprocess": "model-card"})
