@@ -78,7 +78,7 @@ class CodeTokenizer(PieceTable):
         if not loaded or len(self._processor) == 0:
             raise _not_a_model(file, "it is empty")
         self._library = f"sentencepiece {sentencepiece.__version__}"
-        self._changes_text = _changes_text(self._model_bytes)
+        self._changes_text = changes_text(ModelProto.FromString(self._model_bytes))
         self._set_ids(file)
 
     def _set_ids(self, file: Path) -> None:
@@ -185,9 +185,8 @@ def _piece_bytes(processor: Any, index: int, piece: str) -> bytes:
     return piece.replace(SPACE_MARK, " ").encode()
 
 
-def _changes_text(model: bytes) -> bool:
-    """Whether a model normalises text, or puts a space in front of it, before it splits it."""
-    proto = ModelProto.FromString(model)
+def changes_text(proto: Any) -> bool:
+    """Whether a sentencepiece model normalises text, or puts a space in front of it, before it splits it."""
     normalizer = proto.normalizer_spec
     return bool(
         normalizer.precompiled_charsmap

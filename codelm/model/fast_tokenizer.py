@@ -3,11 +3,14 @@
 It runs the same Unigram model in the Rust library `tokenizers`. Two things make it agree with sentencepiece where a
 plain conversion does not: pieces hold real spaces instead of U+2581, so that U+2581 in a text stays itself; and pieces
 that text must never become score so low that any other way to write them wins. What remains are texts with several
-equally good segmentations, which the two libraries break differently: `measure_mismatch` counts them.
+equally good segmentations, which the two libraries break differently: `measure_mismatch` counts them. A model that
+changes text before it splits it keeps its U+2581, and its changes are imitated as well as `tokenizers` can.
 """
 
+import base64
 import functools
 import json
+import re
 import sysconfig
 import tempfile
 from dataclasses import asdict, dataclass
@@ -18,13 +21,16 @@ from sentencepiece import sentencepiece_model_pb2
 from tokenizers import Tokenizer
 
 from codelm.errors import TokenizerError
-from codelm.tokenizer import MODEL_FILE, PROBE, SPACE_MARK, CodeTokenizer
+from codelm.tokenizer import MODEL_FILE, PROBE, SPACE_MARK, CodeTokenizer, changes_text
 
 MISMATCH_FILE = "tokenizer_mismatch.json"
 
 _Piece = sentencepiece_model_pb2.ModelProto.SentencePiece  # pyright: ignore[reportAttributeAccessIssue]
 _NEVER = 1000
 """Times the lowest score: a piece that text must not become loses to writing out its characters."""
+_SWAPPED = str.maketrans({SPACE_MARK: " ", " ": SPACE_MARK})
+_TOO_MANY = 0.5
+"""The share of differing files from which a tokenizer.json does more harm than good."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +56,11 @@ def write_fast_tokenizer(tokenizer: CodeTokenizer, folder: Path, max_seq_len: in
     """Write tokenizer.json, its tokenizer_config.json and its measured mismatch beside the `spiece.model` in a folder.
 
     Raises:
-        TokenizerError: the model cannot be written in this form.
+        TokenizerError: the model cannot be written in this form, or most files would have other ids.
     """
     text, mismatch = _built((folder / MODEL_FILE).read_bytes())
+    if mismatch.differing > _TOO_MANY * mismatch.files:
+        raise TokenizerError(f"{mismatch.sentence()}, too many for it to be of use")
     names = {token["id"]: token["content"] for token in json.loads(text)["added_tokens"]}
     own = {"eos_token": tokenizer.eos_id, "pad_token": tokenizer.pad_id, "unk_token": tokenizer.unk_id}
     config = {
@@ -86,22 +94,24 @@ def fast_tokenizer_json(model: bytes) -> str:
     """The text of `tokenizer.json` for a serialised sentencepiece model.
 
     Raises:
-        TokenizerError: when the model is no Unigram model, or changes text before it splits it.
+        TokenizerError: when the model is no Unigram model, or treats spaces as `tokenizers` cannot.
     """
     proto: Any = sentencepiece_model_pb2.ModelProto.FromString(model)  # pyright: ignore[reportAttributeAccessIssue]
-    _check_plain(proto)
+    _check_form(proto)
+    # Without bytes to write it in, U+2581 becomes a space here too.
+    changes = changes_text(proto) or not proto.trainer_spec.byte_fallback
     normal = [piece.score for piece in proto.pieces if piece.type == _Piece.NORMAL]
     lowest, highest = min(normal), max(normal)
     never = {_Piece.CONTROL, _Piece.UNKNOWN, _Piece.BYTE, _Piece.UNUSED}
     vocab = []
     for piece in proto.pieces:
         score = piece.score
-        if piece.type in never:
+        if piece.type in never or " " in piece.piece:  # sentencepiece looks for marks, and so never finds a space
             score = _NEVER * lowest
         elif piece.type == _Piece.USER_DEFINED:
             # sentencepiece's own bonus, by which the longest such piece always wins.
             score = len(piece.piece) * highest - 0.1
-        vocab.append([piece.piece.replace(SPACE_MARK, " "), score])
+        vocab.append([piece.piece if changes else piece.piece.translate(_SWAPPED), score])
     unknown = next(index for index, piece in enumerate(proto.pieces) if piece.type == _Piece.UNKNOWN)
     added = [
         {
@@ -111,42 +121,92 @@ def fast_tokenizer_json(model: bytes) -> str:
             "lstrip": False,
             "rstrip": False,
             "normalized": False,
-            "special": True,
+            "special": piece.type != _Piece.USER_DEFINED,
         }
         for index, piece in enumerate(proto.pieces)
-        if piece.type in (_Piece.CONTROL, _Piece.UNKNOWN)
+        if piece.type in (_Piece.CONTROL, _Piece.UNKNOWN) or _is_shielded(piece, proto)
     ]
+    fallback = bool(proto.trainer_spec.byte_fallback)
     return json.dumps(
         {
             "version": "1.0",
             "truncation": None,
             "padding": None,
             "added_tokens": added,
-            "normalizer": None,
-            "pre_tokenizer": None,
+            "normalizer": _normalizer(proto),
+            "pre_tokenizer": _pre_tokenizer(proto, changes),
             "post_processor": None,
-            "decoder": {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, {"type": "Fuse"}]},
-            "model": {"type": "Unigram", "unk_id": unknown, "vocab": vocab, "byte_fallback": True},
+            "decoder": _decoder(proto, changes),
+            "model": {"type": "Unigram", "unk_id": unknown, "vocab": vocab, "byte_fallback": fallback},
         },
         ensure_ascii=False,
     )
 
 
-def _check_plain(proto: Any) -> None:
-    normalizer, trainer = proto.normalizer_spec, proto.trainer_spec
-    if trainer.model_type != trainer.UNIGRAM:
-        raise TokenizerError(
-            "tokenizer.json can be written for a Unigram spiece.model only; this one is of another type"
-        )
-    changes = {
-        "normalises characters": bool(normalizer.precompiled_charsmap),
-        "adds a space in front": normalizer.add_dummy_prefix,
-        "removes extra spaces": normalizer.remove_extra_whitespaces,
-        "has no byte fallback": not trainer.byte_fallback,
+def _check_form(proto: Any) -> None:
+    trainer = proto.trainer_spec
+    obstacles = {
+        "is no Unigram model": trainer.model_type != trainer.UNIGRAM,
+        "puts spaces behind words": trainer.treat_whitespace_as_suffix,
+        "does not mark spaces": not proto.normalizer_spec.escape_whitespaces,
+        "changes text when it decodes": bool(proto.denormalizer_spec.precompiled_charsmap),
     }
-    found = [name for name, present in changes.items() if present]
+    found = [name for name, present in obstacles.items() if present]
     if found:
         raise TokenizerError(f"tokenizer.json cannot be written for this spiece.model: it {' and '.join(found)}")
+
+
+def _is_shielded(piece: Any, proto: Any) -> bool:
+    """Whether a piece must be an added token, around which `tokenizers` normalises, as sentencepiece does."""
+    changed = bool(proto.normalizer_spec.precompiled_charsmap)
+    return changed and piece.type == _Piece.USER_DEFINED and not {" ", SPACE_MARK} & set(piece.piece)
+
+
+def _has_parts(proto: Any) -> bool:
+    """Whether what the normalizer sees may be a part of the text only, whose ends are not the text's."""
+    return any(_is_shielded(piece, proto) for piece in proto.pieces)
+
+
+def _normalizer(proto: Any) -> dict[str, Any] | None:
+    spec = proto.normalizer_spec
+    steps: list[dict[str, Any]] = []
+    if spec.precompiled_charsmap:
+        charsmap = base64.b64encode(spec.precompiled_charsmap).decode()
+        steps.append({"type": "Precompiled", "precompiled_charsmap": charsmap})
+    if spec.remove_extra_whitespaces:
+        steps.append({"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "})
+        if not _has_parts(proto):
+            steps.append({"type": "Replace", "pattern": {"Regex": r"\A | \z"}, "content": ""})
+    if spec.add_dummy_prefix and not _has_parts(proto):
+        steps.append({"type": "Prepend", "prepend": " "})
+    return {"type": "Sequence", "normalizers": steps} if steps else None
+
+
+def _pre_tokenizer(proto: Any, changes: bool) -> dict[str, Any] | None:
+    steps: list[dict[str, Any]] = []
+    if changes:
+        scheme = "first" if proto.normalizer_spec.add_dummy_prefix and _has_parts(proto) else "never"
+        steps.append({"type": "Metaspace", "replacement": SPACE_MARK, "prepend_scheme": scheme, "split": False})
+    # To `tokenizers` an unknown character is worse than any piece, also than one that text must never become: such
+    # characters of the reserved pieces are kept apart, as in sentencepiece, where no other piece holds them.
+    known, reserved = {" ", SPACE_MARK}, set[str]()
+    for piece in proto.pieces:
+        (known if piece.type in (_Piece.NORMAL, _Piece.USER_DEFINED) else reserved).update(piece.piece)
+    unknown = sorted(reserved - known)
+    if unknown:
+        pattern = f"[{''.join(map(re.escape, unknown))}]+"
+        steps.append({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False})
+    return {"type": "Sequence", "pretokenizers": steps} if steps else None
+
+
+def _decoder(proto: Any, changes: bool) -> dict[str, Any]:
+    steps: list[dict[str, Any]] = [{"type": "ByteFallback"}, {"type": "Fuse"}]
+    if changes:
+        # Before bytes become characters, one of which may be the mark itself.
+        steps.insert(0, {"type": "Replace", "pattern": {"String": SPACE_MARK}, "content": " "})
+    if proto.normalizer_spec.add_dummy_prefix:
+        steps.append({"type": "Strip", "content": " ", "start": 1, "stop": 0})
+    return {"type": "Sequence", "decoders": steps}
 
 
 def measure_mismatch(tokenizer: CodeTokenizer, fast: Tokenizer, texts: list[str], corpus: str) -> Mismatch:

@@ -3,8 +3,10 @@
 import json
 import sysconfig
 from pathlib import Path
+from typing import Any
 
 import pytest
+import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
@@ -82,14 +84,58 @@ def test_transformers_loads_it_and_treats_special_text_as_text(exact, tmp_path) 
     assert Mismatch(**json.loads((tmp_path / "tokenizer_mismatch.json").read_text())) == mismatch
 
 
+FOREIGN: dict[str, dict[str, Any]] = {
+    "without byte fallback": {"normalization_rule_name": "identity", "add_dummy_prefix": False},
+    "dummy prefix": {"normalization_rule_name": "identity", "byte_fallback": True, "remove_extra_whitespaces": False},
+    "nmt_nfkc": {"normalization_rule_name": "nmt_nfkc", "byte_fallback": True},
+    "nmt_nfkc and newlines": {"byte_fallback": True, "user_defined_symbols": ["\t", "\n"]},
+}
+"""Models trained elsewhere, which change text before they split it."""
+
+
+def train_elsewhere(file: Path, **options: Any) -> CodeTokenizer:
+    texts = [path.read_bytes().decode() for path in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))[:5]]
+    with file.open("wb") as writer:
+        sentencepiece.SentencePieceTrainer.Train(
+            sentence_iterator=(line for text in texts for line in text.splitlines()),
+            model_writer=writer,
+            vocab_size=500,
+            eos_piece="<|endoftext|>",
+            minloglevel=2,
+            **options,
+        )
+    return CodeTokenizer(file.parent)
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_a_model_that_changes_text_is_imitated_and_the_mismatch_is_true(kind, tmp_path) -> None:
+    exact = train_elsewhere(tmp_path / "spiece.model", **FOREIGN[kind])
+    mismatch = write_fast_tokenizer(exact, tmp_path, max_seq_len=64)
+    loaded = AutoTokenizer.from_pretrained(tmp_path)
+    for text in ["def f(x):\n    return  x", "x\u2581y", "", "<|endoftext|>", "ﬁ λ ① #  x"]:
+        ids = loaded(text)["input_ids"]
+        assert ids == exact.encode(text)
+        if exact.unk_id not in ids:
+            assert loaded.decode(ids) == exact.decode(ids)
+    texts, _ = sample_texts()
+    assert sum(loaded(text)["input_ids"] != exact.encode(text) for text in texts) == mismatch.differing
+    assert len(texts) == mismatch.files
+
+
+def test_none_is_written_where_most_files_would_differ(tmp_path) -> None:
+    exact = train_elsewhere(tmp_path / "spiece.model", byte_fallback=True, user_defined_symbols=["  ", "\n"])
+    with pytest.raises(TokenizerError, match=r"differs from sentencepiece on \d+ of \d+ files .* too many"):
+        write_fast_tokenizer(exact, tmp_path, max_seq_len=64)
+    assert [path.name for path in tmp_path.iterdir()] == ["spiece.model"]
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda proto: setattr(proto.normalizer_spec, "add_dummy_prefix", True), "adds a space in front"),
-        (lambda proto: setattr(proto.normalizer_spec, "remove_extra_whitespaces", True), "removes extra spaces"),
-        (lambda proto: setattr(proto.normalizer_spec, "precompiled_charsmap", b"x"), "normalises characters"),
-        (lambda proto: setattr(proto.trainer_spec, "byte_fallback", False), "no byte fallback"),
-        (lambda proto: setattr(proto.trainer_spec, "model_type", 2), "Unigram"),
+        (lambda proto: setattr(proto.trainer_spec, "model_type", 2), "is no Unigram model"),
+        (lambda proto: setattr(proto.trainer_spec, "treat_whitespace_as_suffix", True), "puts spaces behind words"),
+        (lambda proto: setattr(proto.normalizer_spec, "escape_whitespaces", False), "does not mark spaces"),
+        (lambda proto: setattr(proto.denormalizer_spec, "precompiled_charsmap", b"x"), "when it decodes"),
     ],
 )
 def test_a_model_it_would_get_wrong_is_refused(tokenizer_folder, change, reason) -> None:
