@@ -1,30 +1,49 @@
 """The `config.json` by which transformers loads our weights as its own MPT, with no code of ours.
 
-Native MPT ignores several settings without an exception; a model that uses one of them cannot leave in this format.
+Native MPT ignores many settings without an exception; a model that uses one of them cannot leave in this format.
 """
 
 from typing import Any
 
-from codelm.errors import CheckpointError
+from transformers import PretrainedConfig
+
+from codelm.errors import CheckpointError, ConfigError
 from codelm.model.configuration import ReplitCodeConfig
 
 OWN_KEY = "replit_code"
 """Holds what native MPT has no place for, and inference no use."""
 
+# What native MPT computes whatever the configuration says; the first value is its own, the others come to the same.
+_COMPUTED: dict[str, tuple[Any, ...]] = {
+    "expansion_ratio": (4,),
+    "logit_scale": (None, 1),
+    "no_bias": (True,),
+    "norm_type": ("low_precision_layernorm", "layernorm"),
+    "attn_config.attn_type": ("multihead_attention",),
+    "attn_config.attn_uses_sequence_id": (False,),
+    "attn_config.alibi": (True,),
+    "attn_config.alibi_bias_max": (8,),
+    "attn_config.alibi_form": ("relative",),
+    "attn_config.qk_ln": (False,),
+    "attn_config.sliding_window_size": (-1,),
+    "attn_config.prefix_lm": (False,),
+}
+_ATTENTION_KEYS = ("attn_type", "attn_uses_sequence_id", "alibi", "alibi_bias_max", "prefix_lm", "qk_ln")
+_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
+
 
 def native_obstacle(config: ReplitCodeConfig) -> str | None:
     """Why native MPT would compute this model wrongly, as a sentence; None when it would not."""
-    fixed = {
-        "expansion_ratio": (config.expansion_ratio, 4),
-        "attn_config.alibi_bias_max": (config.attn_config["alibi_bias_max"], 8),
-    }
-    for name, (value, only) in fixed.items():
-        if value != only:
-            return (
-                f"the model has {name} {value}, which transformers' own MPT ignores (it computes with {only}), so it "
-                "cannot be exported for use without codelm"
-            )
-    return None
+    found = {name: _lookup(config, name, same[0]) for name, same in _COMPUTED.items()}
+    wrong = {name: value for name, value in found.items() if value not in _COMPUTED[name]}
+    if not wrong:
+        return None
+    settings = " and ".join(f"{name} {value}" for name, value in wrong.items())
+    instead = " and ".join(str(_COMPUTED[name][0]) for name in wrong)
+    return (
+        f"the model has {settings}, which transformers' own MPT ignores (it computes with {instead}), so it cannot be "
+        "exported for use without codelm"
+    )
 
 
 def native_config(config: ReplitCodeConfig, dtype: str) -> dict[str, Any]:
@@ -36,11 +55,14 @@ def native_config(config: ReplitCodeConfig, dtype: str) -> dict[str, Any]:
     obstacle = native_obstacle(config)
     if obstacle:
         raise CheckpointError(obstacle)
-    attention = dict(config.attn_config)
+    attention = {name: config.attn_config[name] for name in _ATTENTION_KEYS}
+    # Which kernel computes attention is the machine's business, not the checkpoint's.
+    attention["attn_impl"] = "torch"
     # transformers 5 takes a whole number here and no other; dropout plays no part in what an export is for.
     attention["attn_pdrop"] = 0
     for name in ("softmax_scale", "clip_qkv"):
-        attention[name] = None if attention[name] is None else float(attention[name])
+        value = config.attn_config[name]
+        attention[name] = None if value is None else float(value)
     return {
         "architectures": ["MPTForCausalLM"],
         "model_type": "mpt",
@@ -50,7 +72,7 @@ def native_config(config: ReplitCodeConfig, dtype: str) -> dict[str, Any]:
         "expansion_ratio": config.expansion_ratio,
         "max_seq_len": config.max_seq_len,
         "vocab_size": config.vocab_size,
-        "attn_config": attention,
+        "attn_config": dict(sorted(attention.items())),
         "init_config": dict(config.init_config),
         "emb_pdrop": config.emb_pdrop,
         "resid_pdrop": config.resid_pdrop,
@@ -70,15 +92,40 @@ def native_config(config: ReplitCodeConfig, dtype: str) -> dict[str, Any]:
     }
 
 
-def own_config(native: dict[str, Any]) -> ReplitCodeConfig:
+def own_fields(fields: dict[str, Any]) -> dict[str, Any]:
+    """What `ReplitCodeConfig` takes of a config.json of MPT: exported by us, published, or saved by transformers.
+
+    Raises:
+        ConfigError: it is no model's configuration.
+    """
+    own = dict(fields)
+    if own.get("model_type") != "mpt":
+        return own
+    extra, attention = own.pop(OWN_KEY, None) or {}, own.get("attn_config") or {}
+    if not isinstance(attention, dict) or not isinstance(extra, dict):
+        raise ConfigError("the model configuration's `attn_config` is not a mapping")
+    # transformers adds these when it saves its own MPT, whose attn_config is a configuration of its own.
+    own.pop("initializer_range", None)
+    base = PretrainedConfig().to_dict().keys() | {"model_type"}
+    own["attn_config"] = {name: value for name, value in {**attention, **extra}.items() if name not in base}
+    if "eos_token_id" not in own:
+        # Our defaults are those of replit's vocabulary; a model that names no tokens may have any.
+        own.update({name: own.get(name) for name in _TOKENS})
+    return own
+
+
+def own_config(fields: dict[str, Any]) -> ReplitCodeConfig:
     """Our configuration of an exported, published or own config.json.
 
     Raises:
         ConfigError: a setting is not supported.
     """
-    fields = dict(native)
-    extra = fields.pop(OWN_KEY, None)
-    config = ReplitCodeConfig(**fields)
-    if extra:
-        config.attn_config.update(extra)
-    return config
+    try:
+        return ReplitCodeConfig(**own_fields(fields))
+    except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as error:
+        raise ConfigError(f"not the configuration of a model of this architecture ({error})") from error
+
+
+def _lookup(config: ReplitCodeConfig, dotted: str, default: Any) -> Any:
+    section, _, key = dotted.rpartition(".")
+    return getattr(config, section).get(key, default) if section else getattr(config, key)

@@ -190,7 +190,7 @@ def replit_code_config(section: ReplitCodeSection, max_seq_len: int, tokenizer: 
             f"model.vocab_size {vocab_size} is less than the tokenizer's {tokenizer.vocab_size};"
             " leave it out to take the tokenizer's"
         )
-    fields = section.model_dump(exclude={"name", "vocab_size"})
+    fields = section.model_dump(exclude={"name", "size", "vocab_size"})
     return ReplitCodeConfig(
         **fields,
         vocab_size=vocab_size,
@@ -207,7 +207,7 @@ def take_weights(model: PreTrainedModel, path: str, tokenizer: Tokenizer) -> Non
         CheckpointError: absent, or tensors are missing, left over or of other shapes.
         TokenizerError: it was trained with another tokenizer.
     """
-    source, theirs_tokenizer = load(path, dtype=torch.float32, device="cpu")
+    source, theirs_tokenizer = load(path, dtype=torch.float32)
     was, now = theirs_tokenizer.fingerprint(), tokenizer.fingerprint()
     if not was.matches(now):
         raise TokenizerError(

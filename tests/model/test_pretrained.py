@@ -2,6 +2,7 @@
 
 import errno
 import json
+import pickle
 import shutil
 import subprocess
 import sys
@@ -10,14 +11,16 @@ from typing import Any
 
 import pytest
 import torch
+import xxhash
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, MptForCausalLM
 
-from codelm.errors import CheckpointError, EnvironmentFailure, TokenizerError
+from codelm.errors import CheckpointError, ConfigError, EnvironmentFailure, TokenizerError
 from codelm.model import ReplitCodeForCausalLM
-from codelm.model import pretrained as module
+from codelm.model import saving as module
 from codelm.model.pretrained import load, save_transformers
+from codelm.model.weights import HASH_FILE
 from codelm.tokenizer import CodeTokenizer, JsonTokenizer
 
 
@@ -42,6 +45,12 @@ def llama_folder(tmp_path) -> Path:
     return tmp_path / "llama"
 
 
+def rewrite(folder: Path, weights: dict[str, torch.Tensor]) -> None:
+    """Put other weights there, on purpose: without the record of the former ones' hash."""
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / HASH_FILE).unlink(missing_ok=True)
+
+
 def edit_config(folder: Path, **changes: Any) -> None:
     fields = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(fields | changes))
@@ -57,8 +66,7 @@ def test_a_saved_model_comes_back_as_ours_with_its_exact_tokenizer(saved, make_m
 
 
 def test_transformers_loads_it_as_native_mpt(saved, make_model, ids) -> None:
-    model, report = AutoModelForCausalLM.from_pretrained(saved, output_loading_info=True)
-    assert type(model) is MptForCausalLM
+    model, report = MptForCausalLM.from_pretrained(saved, output_loading_info=True)
     assert not any(report[f"{what}_keys"] for what in ("missing", "unexpected", "mismatched"))
     assert model.lm_head.weight is model.transformer.wte.weight
     assert (model(ids).logits - make_model()(ids).logits).abs().max() <= 1e-5
@@ -118,7 +126,7 @@ def test_dropout_survives_though_native_mpt_has_no_place_for_it(make_model, toke
     assert loaded.config.attn_config["attn_pdrop"] == 0.2
     assert loaded.config.resid_pdrop == 0.1
     assert loaded.transformer.blocks[0].attn.dropout == 0.2
-    assert type(AutoModelForCausalLM.from_pretrained(tmp_path / "dropout")) is MptForCausalLM
+    assert MptForCausalLM.from_pretrained(tmp_path / "dropout").config.attn_config.attn_pdrop == 0
 
 
 @pytest.mark.parametrize("changes", [{"expansion_ratio": 3}, {"attn_config": {"alibi_bias_max": 4}}])
@@ -149,7 +157,7 @@ def test_the_published_layout_is_read(saved, make_model, ids) -> None:
     weights = load_file(saved / "model.safetensors")
     torch.save(weights, saved / "pytorch_model.bin")
     (saved / "model.safetensors").unlink()
-    for name in ("tokenizer.json", "tokenizer_config.json", "fingerprint.json", "generation_config.json"):
+    for name in (HASH_FILE, "tokenizer.json", "tokenizer_config.json", "fingerprint.json", "generation_config.json"):
         (saved / name).unlink()
     auto_map = {"AutoModelForCausalLM": "modeling_mpt.MPTForCausalLM"}
     edit_config(saved, auto_map=auto_map, verbose=0, init_device="cpu", tokenizer_name="replit/replit-code-v1-3b")
@@ -164,10 +172,19 @@ def test_shards_are_read_together(saved, make_model, ids) -> None:
     for file in set(files.values()):
         save_file({name: weights[name] for name in names if files[name] == file}, saved / file)
     (saved / "model.safetensors.index.json").write_text(json.dumps({"weight_map": files}))
+    (saved / HASH_FILE).unlink()
     assert torch.equal(load(saved)[0](ids).logits, make_model()(ids).logits)
-    (saved / "model-1.safetensors").unlink()
-    with pytest.raises(CheckpointError, match=r"model-1\.safetensors are missing"):
-        load(saved)
+
+
+def test_pickled_shards_are_read_together(saved, make_model, ids) -> None:
+    weights = load_file(saved / "model.safetensors")
+    files = {name: f"pytorch_model-{index % 3}.bin" for index, name in enumerate(sorted(weights))}
+    for file in set(files.values()):
+        torch.save({name: weights[name] for name in weights if files[name] == file}, saved / file)
+    (saved / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": files}))
+    (saved / "model.safetensors").unlink()
+    (saved / HASH_FILE).unlink()
+    assert torch.equal(load(saved)[0](ids).logits, make_model()(ids).logits)
 
 
 def test_any_causal_language_model_is_loaded_and_saved(llama_folder, tmp_path) -> None:
@@ -180,6 +197,71 @@ def test_any_causal_language_model_is_loaded_and_saved(llama_folder, tmp_path) -
     assert torch.equal(again(ids).logits, model(ids).logits)
     assert type(AutoModelForCausalLM.from_pretrained(tmp_path / "copy")) is LlamaForCausalLM
     assert AutoTokenizer.from_pretrained(tmp_path / "copy").eos_token == "<|endoftext|>"
+
+
+def test_an_mpt_model_with_another_tokenizer_is_computed_by_ours(saved, llama_folder, make_model, ids) -> None:
+    for name in ("spiece.model", "fingerprint.json", "tokenizer_config.json", "tokenizer_mismatch.json"):
+        (saved / name).unlink()
+    shutil.copy(llama_folder / "tokenizer.json", saved)
+    shutil.copy(llama_folder / "tokenizer_config.json", saved)
+    fields = json.loads((saved / "config.json").read_text())
+    for name in ("replit_code", "bos_token_id", "eos_token_id", "pad_token_id"):
+        del fields[name]
+    (saved / "config.json").write_text(json.dumps(fields))
+    model, tokenizer = load(saved)
+    assert type(model) is ReplitCodeForCausalLM
+    assert type(tokenizer) is JsonTokenizer
+    assert model.config.eos_token_id is None, "1 is the end of text in replit's vocabulary, not in any other"
+    assert torch.equal(model(ids).logits, make_model()(ids).logits)
+
+
+def test_the_attention_of_our_model_can_be_chosen(saved) -> None:
+    assert load(saved)[0].config.attn_config["attn_impl"] == "torch"
+    assert load(saved, attn_impl="triton")[0].config.attn_config["attn_impl"] == "triton"
+    with pytest.raises(ConfigError, match=r"`attn_config.attn_impl` to 'sdpa'.*supported: torch, triton, flash"):
+        load(saved, attn_impl="sdpa")
+
+
+def test_the_attention_of_other_models_can_be_chosen(llama_folder) -> None:
+    for name in ("eager", "sdpa"):
+        assert load(llama_folder, attn_impl=name)[0].config._attn_implementation == name
+    with pytest.raises(ConfigError, match=r"attn_impl is 'triton', but .* takes eager, flash_attention_2, sdpa"):
+        load(llama_folder, attn_impl="triton")
+
+
+@pytest.mark.parametrize(
+    "device_map", ["cpu", "auto", torch.device("cpu"), {"": "cpu"}, {"transformer": "cpu", "lm_head": "cpu"}]
+)
+def test_a_model_goes_where_the_device_map_says(saved, make_model, ids, device_map) -> None:
+    model, _ = load(saved, device_map=device_map)
+    assert model(ids).logits.device.type == ("cuda" if device_map == "auto" and torch.cuda.is_available() else "cpu")
+    assert torch.allclose(model(ids.to(model.device)).logits.cpu(), make_model()(ids).logits, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("device_map", "sentence"),
+    [
+        ("automatic", "device_map is 'automatic'; use auto, a device"),
+        ({"": "gpu7"}, r"device_map\[''\] is 'gpu7'; use auto"),
+        ({"transformer": "cpu"}, "device_map cannot be followed"),
+        ({"decoder": "cpu"}, "names 'decoder', which is no part of ReplitCodeForCausalLM"),
+    ],
+)
+def test_a_device_map_that_leads_nowhere(saved, device_map, sentence) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        load(saved, device_map=device_map)
+
+
+def test_spreading_without_accelerate(saved, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    with pytest.raises(EnvironmentFailure, match="needs the package accelerate: pip install"):
+        load(saved, device_map={"transformer": "cpu", "lm_head": "cpu"})
+
+
+def test_saved_weights_come_with_a_hash_that_xxhsum_can_check(saved) -> None:
+    hashed, name = (saved / HASH_FILE).read_text().split()
+    assert name == "model.safetensors"
+    assert hashed == xxhash.xxh3_128_hexdigest((saved / name).read_bytes())
 
 
 class TestDamage:
@@ -207,14 +289,72 @@ class TestDamage:
 
     def test_no_weights(self, saved) -> None:
         (saved / "model.safetensors").unlink()
+        self.refused(saved, "model.safetensors are missing")
+        (saved / HASH_FILE).unlink()
         self.refused(saved, "holds no weights")
 
     def test_torn_weights(self, saved) -> None:
         content = (saved / "model.safetensors").read_bytes()
         (saved / "model.safetensors").write_bytes(content[: len(content) // 2])
+        (saved / HASH_FILE).unlink()
         self.refused(saved, "model.safetensors cannot be read")
 
+    def test_one_flipped_bit(self, saved) -> None:
+        content = bytearray((saved / "model.safetensors").read_bytes())
+        content[-1] ^= 1
+        (saved / "model.safetensors").write_bytes(content)
+        self.refused(saved, "model.safetensors has hash")
+        (saved / HASH_FILE).unlink()
+        load(saved)
+
+    def test_a_torn_record_of_hashes(self, saved) -> None:
+        (saved / HASH_FILE).write_text("0123456789")
+        self.refused(saved, "weights.xxh128 is not a list of hashes")
+
+    def test_a_shard_that_is_gone_torn_or_of_another_checkpoint(self, saved) -> None:
+        weights = load_file(saved / "model.safetensors")
+        names = sorted(weights)
+        (saved / "model.safetensors").rename(saved / "all.safetensors")
+        (saved / HASH_FILE).unlink()
+        save_file({names[0]: weights[names[0]]}, saved / "one.safetensors")
+        index = {"weight_map": {names[0]: "one.safetensors", **dict.fromkeys(names[1:], "others.safetensors")}}
+        (saved / "model.safetensors.index.json").write_text(json.dumps(index))
+        self.refused(saved, "others.safetensors are missing")
+        save_file({name: weights[name] for name in names[2:]}, saved / "others.safetensors")
+        self.refused(saved, f"names 1 weights ({names[1]}) that its shards do not hold")
+        (saved / "others.safetensors").write_bytes(b"torn")
+        self.refused(saved, "others.safetensors cannot be read")
+
+    @pytest.mark.parametrize("shard", ["../all.safetensors", "/etc/passwd", 3, None])
+    def test_an_index_that_points_outside(self, saved, shard) -> None:
+        (saved / "model.safetensors").rename(saved / "all.safetensors")
+        (saved / HASH_FILE).unlink()
+        (saved / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": shard}}))
+        self.refused(saved, f"names {shard!r}, which is no file of its own folder")
+
+    @pytest.mark.parametrize("index", ["[]", '{"weight_map": []}', "{", "{}"])
+    def test_a_torn_index(self, saved, index) -> None:
+        (saved / "model.safetensors").unlink()
+        (saved / HASH_FILE).unlink()
+        (saved / "model.safetensors.index.json").write_text(index)
+        self.refused(saved, "is not a weight index")
+
+    @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+    def test_a_weight_that_is_no_number(self, saved, value, dtype) -> None:
+        weights = {name: tensor.to(dtype) for name, tensor in load_file(saved / "model.safetensors").items()}
+        weights["transformer.blocks.1.ffn.up_proj.weight"][3, 5] = value
+        rewrite(saved, weights)
+        self.refused(saved, "transformer.blocks.1.ffn.up_proj.weight holds NaN or infinite weights")
+
+    def test_a_weight_that_is_no_number_in_another_model(self, llama_folder) -> None:
+        weights = load_file(llama_folder / "model.safetensors")
+        weights["model.norm.weight"][0] = float("nan")
+        rewrite(llama_folder, weights)
+        self.refused(llama_folder, "model.norm.weight holds NaN or infinite weights")
+
     def test_empty_weights(self, saved) -> None:
+        (saved / HASH_FILE).unlink()
         (saved / "model.safetensors").write_bytes(b"")
         self.refused(saved, "model.safetensors cannot be read")
 
@@ -224,14 +364,24 @@ class TestDamage:
                 return (open, (str(tmp_path / "pwned"), "w"))
 
         (saved / "model.safetensors").unlink()
+        (saved / HASH_FILE).unlink()
         torch.save({"transformer.wte.weight": Payload()}, saved / "pytorch_model.bin")
         self.refused(saved, "holds more than tensors")
+        with pytest.raises((pickle.UnpicklingError, OSError)):
+            AutoModelForCausalLM.from_pretrained(saved)
         assert not (tmp_path / "pwned").exists()
+
+    @pytest.mark.parametrize("content", [torch.zeros(3), [1, 2], {"a": 1}], ids=["tensor", "list", "numbers"])
+    def test_a_pickle_of_something_else(self, saved, content) -> None:
+        (saved / "model.safetensors").unlink()
+        (saved / HASH_FILE).unlink()
+        torch.save(content, saved / "pytorch_model.bin")
+        self.refused(saved, "holds something else than a state dict")
 
     def test_missing_and_unknown_weights(self, saved) -> None:
         weights = load_file(saved / "model.safetensors")
         weights["transformer.wpe.weight"] = weights.pop("transformer.norm_f.weight")
-        save_file(weights, saved / "model.safetensors")
+        rewrite(saved, weights)
         self.refused(saved, "1 missing (transformer.norm_f.weight) and 1 unknown (transformer.wpe.weight)")
 
     def test_weights_of_another_shape(self, saved) -> None:
@@ -241,12 +391,22 @@ class TestDamage:
     def test_an_output_layer_that_is_not_the_embedding(self, saved) -> None:
         weights = load_file(saved / "model.safetensors")
         weights["lm_head.weight"] = weights["transformer.wte.weight"] + 1
-        save_file(weights, saved / "model.safetensors")
+        rewrite(saved, weights)
         self.refused(saved, "their weights differ")
 
     def test_a_setting_that_is_not_supported(self, saved) -> None:
-        edit_config(saved, logit_scale=2.0)
-        self.refused(saved, "config.json: the model configuration sets `logit_scale` to 2.0")
+        edit_config(saved, logit_scale=-2.0)
+        self.refused(saved, "config.json: the model configuration sets `logit_scale` to -2.0")
+
+    @pytest.mark.parametrize("attention", [{"prefix_lm": True}, {"rope": True}, 3])
+    def test_attention_that_is_not_supported(self, saved, attention) -> None:
+        edit_config(saved, attn_config=attention)
+        self.refused(saved, "config.json: ")
+
+    @pytest.mark.parametrize("shape", [{"d_model": "48"}, {"n_heads": 0}, {"n_layers": None}, {"d_model": 50}])
+    def test_a_shape_that_is_none(self, saved, shape) -> None:
+        edit_config(saved, **shape)
+        self.refused(saved, "config.json: ")
 
     def test_another_architecture(self, saved) -> None:
         edit_config(saved, model_type="t5")
@@ -259,7 +419,7 @@ class TestDamage:
     def test_another_model_with_missing_weights(self, llama_folder) -> None:
         weights = load_file(llama_folder / "model.safetensors")
         del weights["model.norm.weight"]
-        save_file(weights, llama_folder / "model.safetensors", metadata={"format": "pt"})
+        rewrite(llama_folder, weights)
         self.refused(llama_folder, "1 weights missing (model.norm.weight)")
 
     def test_no_tokenizer(self, saved) -> None:
@@ -270,7 +430,7 @@ class TestDamage:
     def test_a_tokenizer_with_more_tokens_than_the_model(self, saved) -> None:
         weights = load_file(saved / "model.safetensors")
         weights["transformer.wte.weight"] = weights["transformer.wte.weight"][:500].clone()
-        save_file(weights, saved / "model.safetensors")
+        rewrite(saved, weights)
         edit_config(saved, vocab_size=500)
         self.refused(saved, "has 600 tokens, but the model embeds 500")
 

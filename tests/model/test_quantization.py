@@ -1,0 +1,132 @@
+"""Loading in 8 and 4 bits, by bitsandbytes itself, on the CPU."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models
+from torch import nn
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
+from codelm.errors import CheckpointError, ConfigError, EnvironmentFailure
+from codelm.model import ReplitCodeForCausalLM
+from codelm.model.generation import generate
+from codelm.model.pretrained import load, save_transformers
+from codelm.model.quantization import is_quantized, quantize, weight_bytes
+
+bnb = pytest.importorskip("bitsandbytes")
+SWITCHES = [{"load_in_8bit": True}, {"load_in_4bit": True}]
+DTYPES = [torch.float32, torch.bfloat16]
+
+
+@pytest.fixture
+def saved(make_model, tokenizer_folder, tmp_path) -> Path:
+    """A checkpoint whose layers are wide enough for blocks of 64 weights."""
+    model = make_model(d_model=128, attn_config={"qk_ln": True}, no_bias=False)
+    save_transformers(model, model.config, tokenizer_folder, tmp_path / "saved")
+    return tmp_path / "saved"
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("switch", SWITCHES, ids=str)
+def test_it_computes_nearly_what_the_whole_model_does(saved, ids, switch, dtype) -> None:
+    whole, _ = load(saved, dtype=dtype)
+    small, _ = load(saved, dtype=dtype, **switch)
+    assert type(small) is ReplitCodeForCausalLM
+    expected, found = whole(ids).logits.float(), small(ids).logits.float()
+    error = (found - expected).norm() / expected.norm()
+    assert 1e-4 < error < (0.03 if "load_in_8bit" in switch else 0.3), "identical would mean that nothing was quantised"
+
+
+@pytest.mark.parametrize(("switch", "kind"), zip(SWITCHES, [torch.int8, torch.uint8], strict=True), ids=str)
+def test_the_layers_of_the_blocks_become_small_and_nothing_else(saved, switch, kind) -> None:
+    whole, small = load(saved)[0], load(saved, **switch)[0]
+    linear = {name for name, module in whole.named_modules() if isinstance(module, nn.Linear)} - {"lm_head"}
+    assert len(linear) == 2 * 4
+    for name, parameter in small.named_parameters():
+        layer, _, role = name.rpartition(".")
+        assert parameter.dtype == (kind if layer in linear and role == "weight" else torch.float32), name
+    assert small.lm_head.weight is small.transformer.wte.weight
+    assert type(small.lm_head) is nn.Linear
+
+
+@pytest.mark.parametrize(("switch", "bits"), zip(SWITCHES, [8, 4.5], strict=True), ids=str)
+def test_its_size_is_what_the_bits_say(saved, switch, bits) -> None:
+    whole, small = load(saved)[0], load(saved, **switch)[0]
+    weights = sum(m.weight.numel() for n, m in whole.named_modules() if isinstance(m, nn.Linear) and n != "lm_head")
+    saving = weight_bytes(whole) - weight_bytes(small)
+    assert saving == pytest.approx(weights * (32 - bits) / 8, rel=0.02)
+    assert weight_bytes(whole) == 4 * whole.num_parameters()
+
+
+@pytest.mark.parametrize("switch", SWITCHES, ids=str)
+def test_it_generates(saved, switch) -> None:
+    model, tokenizer = load(saved, **switch)
+    prompts = [tokenizer.encode(text) for text in ("def f(x):\n    return", "import")]
+    settings = {"eos_id": tokenizer.eos_id, "pad_id": tokenizer.pad_id, "max_new_tokens": 8}
+    together = generate(model, prompts, **settings)
+    alone = [generate(model, [prompt], **settings)[0] for prompt in prompts]
+    assert [len(tokens) for tokens in together] == [8, 8]
+    assert together == alone
+
+
+@pytest.mark.parametrize("switch", SWITCHES, ids=str)
+@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
+def test_any_model_of_transformers(tmp_path, ids, switch, architecture) -> None:
+    torch.manual_seed(0)
+    if architecture == "llama":
+        shape = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 1, "num_attention_heads": 2}
+        model = LlamaForCausalLM(LlamaConfig(vocab_size=600, **shape, tie_word_embeddings=False))
+    else:  # its layers are Conv1D, weights transposed
+        model = GPT2LMHeadModel(GPT2Config(vocab_size=600, n_embd=64, n_layer=1, n_head=2, n_positions=64))
+    model.save_pretrained(tmp_path / "model")
+    Tokenizer(models.BPE({chr(0x21 + index): index for index in range(90)}, [])).save(
+        str(tmp_path / "model" / "tokenizer.json")
+    )
+    whole, _ = load(tmp_path / "model")
+    small, _ = load(tmp_path / "model", **switch)
+    expected, found = whole(ids).logits, small(ids).logits
+    assert is_quantized(small)
+    assert not is_quantized(whole)
+    assert 1e-4 < (found - expected).norm() / expected.norm() < 0.3
+    assert small.get_output_embeddings().weight.dtype == torch.float32
+
+
+def test_fp4_loses_more_than_nf4(saved, ids) -> None:
+    whole = load(saved)[0](ids).logits
+    errors = {}
+    for kind in ("int8", "nf4", "fp4"):
+        model = load(saved)[0]
+        quantize(model, kind)
+        errors[kind] = float((model(ids).logits - whole).norm())
+    assert errors["int8"] < errors["nf4"] < errors["fp4"]
+
+
+def test_both_at_once(saved) -> None:
+    with pytest.raises(ConfigError, match="exclude each other"):
+        load(saved, load_in_8bit=True, load_in_4bit=True)
+
+
+def test_without_bitsandbytes(saved, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    load(saved)
+    with pytest.raises(EnvironmentFailure, match="needs the package bitsandbytes: pip install"):
+        load(saved, load_in_8bit=True)
+
+
+@pytest.mark.parametrize("switch", SWITCHES, ids=str)
+def test_small_weights_are_not_saved_or_made_smaller(saved, tokenizer_folder, tmp_path, switch) -> None:
+    model, _ = load(saved, **switch)
+    with pytest.raises(CheckpointError, match="in 8 or 4 bits cannot be saved"):
+        save_transformers(model, model.config, tokenizer_folder, tmp_path / "again")
+    assert not (tmp_path / "again").exists()
+    with pytest.raises(ConfigError, match="is quantised already"):
+        quantize(model, "nf4")
+
+
+@pytest.mark.parametrize("switch", SWITCHES, ids=str)
+def test_the_type_of_small_weights_cannot_be_changed(saved, switch) -> None:
+    model, _ = load(saved, **switch)
+    with pytest.raises(ValueError, match=r"\.half\(\)|dtype"):
+        model.half()
