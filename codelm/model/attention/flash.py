@@ -13,13 +13,13 @@ from packaging import version
 from torch import Tensor
 
 from codelm.errors import ConfigError
-from codelm.model.attention.pattern import Pattern
+from codelm.model.attention.pattern import Pattern, not_compiled
 
 OLDEST = "2.4"
 """The first version that takes slopes."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Flash:
     """Where each sequence begins, once for all layers."""
 
@@ -29,6 +29,7 @@ class Flash:
     """int32 `(sequences + 1,)`: the rows laid end to end fall into sequences that begin here; None: each row is one."""
     longest: int
 
+    @not_compiled
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float, dropout: float) -> Tensor:
         """See `codelm.model.attention.Attend`; fp16 and bf16 only."""
         from flash_attn import flash_attn_func, flash_attn_varlen_func  # pyright: ignore[reportMissingImports]

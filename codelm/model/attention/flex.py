@@ -9,16 +9,17 @@ import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
-from codelm.model.attention.pattern import Pattern
+from codelm.model.attention.pattern import Pattern, not_compiled
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Flex:
     """ALiBi as a function of a score's place, and the blocks that have anything to see; once for all layers."""
 
     block_mask: BlockMask
     score: Callable[..., Tensor] | None
 
+    @not_compiled
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float, dropout: float) -> Tensor:
         """See `codelm.model.attention.Attend`; there is no dropout."""
         shared = query.shape[2] != key.shape[2]

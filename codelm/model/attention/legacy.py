@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from codelm.model.attention.pattern import Pattern, distances
+from codelm.model.attention.pattern import Pattern, distances, not_compiled
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Legacy:
     """The bias, and which scores are overwritten."""
 
@@ -21,6 +21,7 @@ class Legacy:
     hidden: Tensor
     """bool `(batch or 1, 1, queries, keys)`."""
 
+    @not_compiled
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float, dropout: float) -> Tensor:
         """See `codelm.model.attention.Attend`."""
         if key.shape[2] != query.shape[2]:

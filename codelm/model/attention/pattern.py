@@ -6,7 +6,9 @@ rounds near neighbours to whole logits in bf16.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -56,3 +58,12 @@ class Pattern:
 def distances(queries: int, keys: int, first: int, device: torch.device) -> Tensor:
     """Key position less query position, int64 `(queries, keys)`; above 0 for later keys."""
     return torch.arange(keys, device=device) - torch.arange(first, first + queries, device=device)[:, None]
+
+
+def not_compiled(attend: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Keep a plan's `attend` out of compiled blocks, which would be compiled anew for every plan.
+
+    For the same reason the plans are dataclasses that are not frozen: those Dynamo takes apart and looks into.
+    """
+    disable: Any = torch.compiler.disable
+    return disable(attend)

@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from codelm.model.attention.pattern import Pattern, distances
+from codelm.model.attention.pattern import Pattern, distances, not_compiled
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Sdpa:
     """Scores and their bias, computed once for all layers."""
 
@@ -19,6 +19,7 @@ class Sdpa:
     """When set, the rows laid end to end fall into pieces of these lengths, each seeing itself alone; `scores` is
     `(1, n_heads, longest, longest)` then, and holds for every piece, since ALiBi knows only distances."""
 
+    @not_compiled
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float, dropout: float) -> Tensor:
         """See `codelm.model.attention.Attend`."""
         if key.shape[2] != query.shape[2]:
@@ -66,8 +67,6 @@ def _repeated(tensor: Tensor, n_heads: int) -> Tensor:
     return tensor.repeat_interleave(n_heads // tensor.shape[2], dim=2)
 
 
-# The number of pieces differs from batch to batch, and a compiled graph would be built anew for each.
-@torch.compiler.disable  # pyright: ignore[reportArgumentType, reportCallIssue]
 def _attend_pieces(
     query: Tensor, key: Tensor, value: Tensor, scores: Tensor, lengths: list[int], scale: float, dropout: float
 ) -> Tensor:
