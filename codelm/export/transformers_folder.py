@@ -1,63 +1,87 @@
-"""Export to a transformers folder that loads without codelm: written, checked against its source, then published."""
+"""Export to a transformers folder that loads without codelm: written, and checked against its source."""
 
 import json
-import os
-import shutil
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
-from codelm.errors import CheckpointError, from_os_error
-from codelm.export.card import model_card, read_run
-from codelm.export.parity import Parity, check_parity
+from codelm.export.card import CardFacts, model_card
+from codelm.export.parity import check_parity
+from codelm.export.scores import card_scores
+from codelm.export.source import Source
 from codelm.model.fast_tokenizer import MISMATCH_FILE, Mismatch
-from codelm.model.pretrained import checkpoint_folder, load, save_transformers
+from codelm.model.lineage import LINEAGE_FILE
+from codelm.model.pretrained import load
+from codelm.model.saving import save_transformers
+
+_USAGE = """```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("PATH")
+model = AutoModelForCausalLM.from_pretrained("PATH")
+prompt = tokenizer("def fibonacci(n):", return_tensors="pt")
+print(tokenizer.decode(model.generate(**prompt, max_new_tokens=48)[0], skip_special_tokens=True))
+```
+"""
+_USAGE_MPT = """
+No remote code is needed: transformers runs it as its own MPT. With codelm installed,
+`codelm.model.pretrained.load("PATH")` gives the same model with its exact sentencepiece tokenizer; sequences may then
+be longer than max_seq_len, and documents packed into one row are masked from each other.
+"""
 
 
-@dataclass(frozen=True)
-class Exported:
-    """What `export_transformers` wrote and measured."""
-
-    folder: Path
-    parameters: int
-    parity: Parity
-    mismatch: Mismatch | None
-    """None when the model came with a tokenizer.json of its own."""
-
-
-def export_transformers(checkpoint: str | Path, output: str | Path, dtype: torch.dtype | None = None) -> Exported:
-    """Write the checkpoint as a folder for `AutoModelForCausalLM` and `AutoTokenizer`, with a model card.
+def write_transformers_folder(source: Source, folder: Path, dtype: torch.dtype | None = None) -> list[str]:
+    """Write the checkpoint for `AutoModelForCausalLM` and `AutoTokenizer`, with a model card.
 
     Args:
+        folder: does not exist yet.
         dtype: of the exported weights; None keeps theirs.
 
+    Returns:
+        What was measured, a sentence each.
+
     Raises:
-        CheckpointError: the output exists, transformers would compute the model wrongly, or the parity check fails.
-        EnvironmentFailure: the disk is full.
+        CheckpointError: transformers would compute the model wrongly, or the parity check fails.
+        OSError, EnvironmentFailure: the disk is full.
     """
-    output = Path(output)
-    if output.exists():
-        raise CheckpointError(f"{output} already exists; name another folder or remove it")
-    source = checkpoint_folder(checkpoint)
-    model, tokenizer = load(source, dtype=dtype)
-    temporary = output.with_name(f".tmp-{output.name}-export-{os.getpid()}")
-    try:
-        save_transformers(model, model.config, source, temporary, native=True)
-        parity = check_parity(model.float(), tokenizer, temporary)
-        mismatch = _mismatch(temporary)
-        facts = [parity.sentence(), *([mismatch.sentence()] if mismatch else [])]
-        config = json.loads((temporary / "config.json").read_text(encoding="utf-8"))
-        card = model_card(output.name, model.num_parameters(), config, read_run(source), facts)
-        (temporary / "README.md").write_text(card, encoding="utf-8")
-        temporary.rename(output)
-    except OSError as error:
-        raise from_os_error(error) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return Exported(output, model.num_parameters(), parity, mismatch)
+    model, tokenizer = load(source.folder, dtype=dtype)
+    scores = card_scores(model, source.folder, source.run, source.evaluation)
+    save_transformers(model, model.config, source.folder, folder, native=True)
+    measured = [check_parity(model.float(), tokenizer, folder).sentence()]
+    mismatch = _mismatch(folder)
+    if mismatch is not None:
+        measured.append(mismatch.sentence())
+    (folder / LINEAGE_FILE).write_text(
+        json.dumps({"lineage": [asdict(ancestor) for ancestor in source.itself()]}, indent=2) + "\n", encoding="utf-8"
+    )
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    is_mpt = config["model_type"] == "mpt"
+    card = CardFacts(
+        name=source.name,
+        parameters=model.num_parameters(),
+        config=config,
+        weights=str(config.get("torch_dtype") or config.get("dtype")),
+        run=source.run,
+        lineage=source.lineage,
+        usage=_USAGE + (_USAGE_MPT if is_mpt else ""),
+        measured=measured,
+        limits=_limits(config["max_seq_len"]) if is_mpt else (),
+        scores=scores,
+        front=["library_name: transformers"],
+    )
+    (folder / "README.md").write_text(model_card(card), encoding="utf-8")
+    return measured
 
 
 def _mismatch(folder: Path) -> Mismatch | None:
     file = folder / MISMATCH_FILE
     return Mismatch(**json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
+
+
+def _limits(max_seq_len: int) -> list[str]:
+    return [
+        f"In transformers alone, prompt and completion together may not exceed {max_seq_len} tokens.",
+        "Training and evaluation used `spiece.model`. `tokenizer.json` is its translation for transformers; where "
+        "several segmentations are equally good it may choose another one.",
+    ]
