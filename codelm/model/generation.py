@@ -140,8 +140,9 @@ def keeps_every_key(model: nn.Module) -> bool:
     It is not for state-space and linear attention layers, nor for attention in chunks, whose bounds are positions.
     """
     config: Any = getattr(model, "config", None)
-    if config is not None and hasattr(config, "get_text_config"):
-        config = config.get_text_config()
+    if config is None:
+        return False
+    config = config.get_text_config() if hasattr(config, "get_text_config") else config
     kinds = set(getattr(config, "layer_types", None) or ())
     stateful = bool(getattr(model, "_is_stateful", False)) or not _accepts(model, "past_key_values")
     chunked = getattr(config, "attention_chunk_size", None) is not None
@@ -230,6 +231,10 @@ class _Loop:
             **self._places(padding if any(padding) else None, longest, longest),
             **self.last_only,
         )
+        if cache.get_seq_length() != longest:
+            raise EvaluationError(
+                f"{type(self.model).__name__} does not use the cache it is given, so it cannot be run in batches"
+            )
         return [
             Prefix(
                 keys=[layer.keys[row, :, pad:] for layer in cache.layers],  # pyright: ignore
@@ -275,12 +280,16 @@ class _Loop:
                     output = self._alone(row.prompt + tuple(row.tokens), None)
                 else:
                     memory = copy.deepcopy(memory) if output is first else memory
-                    output = self._alone(tuple(row.tokens[-1:]), memory)
+                    output = self._alone(tuple(row.tokens[-1:]), memory, len(row.prompt) + len(row.tokens) - 1)
             yield row, reason
 
-    def _alone(self, ids: tuple[int, ...], memory: Any) -> Any:
-        remembering = {"past_key_values": memory} if _accepts(self.model, "past_key_values") else {}
-        return self.model(input_ids=torch.tensor([ids], device=self.device), use_cache=bool(remembering), **remembering)
+    def _alone(self, ids: tuple[int, ...], memory: Any, seen: int = 0) -> Any:
+        extra: dict[str, Any] = {}
+        if _accepts(self.model, "past_key_values"):
+            extra = {"past_key_values": memory, "use_cache": True}
+        if _accepts(self.model, "attention_mask"):
+            extra["attention_mask"] = torch.ones(1, seen + len(ids), dtype=torch.long, device=self.device)
+        return self.model(input_ids=torch.tensor([ids], device=self.device), **extra)
 
     def _choose(self, logits: Tensor, rows: Sequence[_Row]) -> list[int]:
         return choose(logits[:, : self.vocab_size].float(), [row.random.random() for row in rows], self.sampling)

@@ -38,25 +38,30 @@ def verdict(pool):
 class Reciter(torch.nn.Module):
     """A causal language model that has learnt some texts by heart, and says EOS or nonsense otherwise.
 
-    Its cache holds the ids so far, so that the loop around it is the real one.
+    Its cache holds the ids so far as keys, so that the loop around it is the real one.
     """
 
     def __init__(self, texts, vocab_size, eos_id, nonsense):
         super().__init__()
         self.anchor = torch.nn.Parameter(torch.zeros(1))
         self.texts, self.vocab_size, self.eos_id, self.nonsense = texts, vocab_size, eos_id, nonsense
+        self.config = SimpleNamespace()
         self.calls = 0
 
-    def forward(self, input_ids, attention_mask, past_key_values=None, use_cache=None):
+    def forward(self, input_ids, attention_mask=None, past_key_values=None, use_cache=None):
         self.calls += 1
-        seen = input_ids if past_key_values is None else torch.cat([past_key_values[0][0], input_ids], dim=1)
+        seen = input_ids
+        if past_key_values is not None:
+            keys = input_ids[:, None, :, None].float()
+            seen = past_key_values.update(keys, keys, 0)[0][:, 0, :, 0].long()
+        attention_mask = torch.ones_like(seen) if attention_mask is None else attention_mask
         logits = torch.full((*input_ids.shape, self.vocab_size), -20.0)
         for row, (ids, mask) in enumerate(zip(seen.tolist(), attention_mask.tolist(), strict=True)):
             pad = mask.index(1)
             for place in range(input_ids.shape[1]):
                 end = seen.shape[1] - input_ids.shape[1] + place + 1
                 logits[row, place, self.next(ids[pad:end])] = 0.0
-        return SimpleNamespace(logits=logits + self.anchor, past_key_values=((seen,),))
+        return SimpleNamespace(logits=logits + self.anchor, past_key_values=past_key_values)
 
     def next(self, ids):
         for text in self.texts:
