@@ -21,9 +21,7 @@ def _one_sentence(value: object, handler: ValidatorFunctionWrapHandler) -> Any:
         raise ValueError("should be a number above 0, the text inv_sqrt_d_model, or null") from None
 
 
-LogitScale = Annotated[
-    Annotated[float, Field(gt=0)] | Literal["inv_sqrt_d_model"] | None, WrapValidator(_one_sentence)
-]
+LogitScale = Annotated[Annotated[float, Field(gt=0)] | Literal["inv_sqrt_d_model"] | None, WrapValidator(_one_sentence)]
 
 
 class AttnConfig(Section):

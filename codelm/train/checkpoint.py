@@ -5,6 +5,7 @@
 name, synced and renamed; `save_folder/latest` then points to it.
 """
 
+import contextlib
 import json
 import logging
 import re
@@ -17,10 +18,12 @@ from composer import Callback, Event, Logger, State
 from composer.utils import checkpoint as composer_checkpoint
 from composer.utils import dist
 from composer.utils.misc import create_interval_scheduler
+from pydantic import TypeAdapter, ValidationError
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
+from codelm.config.model import ModelSection
 from codelm.errors import CheckpointError, from_os_error
 from codelm.files import sync_to_disk
 from codelm.model.pretrained import LATEST, save_transformers
@@ -35,6 +38,7 @@ _TEMPORARY = ".tmp-"
 # A checkpoint being written, its transformers part being written, a checkpoint being removed.
 _LEFT_BEHIND = re.compile(rf"{re.escape(_TEMPORARY)}(old-|{re.escape(_TEMPORARY)})?ba\d{{6,}}(-\d+)?")
 _MONOLITH = "rank0.pt"
+_ANY_MODEL: TypeAdapter = TypeAdapter(ModelSection)
 
 
 def checkpoints(save_folder: Path) -> list[Path]:
@@ -102,7 +106,7 @@ def check_same_run(checkpoint: Path, config: dict[str, Any], tokenizer: dict[str
         CheckpointError: with the differences.
     """
     run = read_run(checkpoint)
-    before, now = run["config"]["model"], config["model"]
+    before, now = _model_section(run["config"]["model"]), _model_section(config["model"])
     keys = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
     if keys:
         changes = "; ".join(f"model.{key} was {before.get(key)!r} and is now {now.get(key)!r}" for key in keys)
@@ -119,6 +123,15 @@ def check_same_run(checkpoint: Path, config: dict[str, Any], tokenizer: dict[str
         raise CheckpointError(
             f"{checkpoint} was trained with another tokenizer; restore it or choose another save_folder"
         )
+
+
+def _model_section(section: dict[str, Any]) -> dict[str, Any]:
+    """The section with the keys that came after it was written, and without what may change within a run."""
+    # A section of another version of codelm may not be valid; its keys are compared as they are.
+    with contextlib.suppress(ValidationError):
+        section = _ANY_MODEL.validate_python(section).model_dump(mode="json")
+    attention = {key: value for key, value in section.get("attn_config", {}).items() if key != "attn_impl"}
+    return {**section, "attn_impl": None, "attn_config": attention}
 
 
 def unwrapped(model: torch.nn.Module) -> ComposerCausalLM:

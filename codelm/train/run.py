@@ -16,6 +16,7 @@ import codelm
 from codelm.config.train import TrainConfig
 from codelm.console import is_rank_zero
 from codelm.errors import CheckpointError, ConfigError, EnvironmentFailure
+from codelm.model.lineage import lineage_of_run
 from codelm.train import composer_args, composer_compat
 from codelm.train.build import Pieces, build_model, build_pieces, in_batches, plan
 from codelm.train.callbacks.code_eval import CodeEval
@@ -31,7 +32,8 @@ from codelm.train.checkpoint import (
     read_run,
     tidy,
 )
-from codelm.train.composer_model import ComposerCausalLM
+from codelm.train.compiled import check_compiler, compile_blocks
+from codelm.train.composer_model import ComposerCausalLM, transformer_blocks
 from codelm.train.optim import build_optimizer, build_scheduler, settings_kept
 
 log = logging.getLogger(__name__)
@@ -78,6 +80,8 @@ def _train(config: TrainConfig) -> Path:
     # A checkpoint's weights replace those of load_path, which may be gone by then.
     first_weights = config if resume_from is None else config.model_copy(update={"load_path": None})
     model = _composer_model(first_weights, pieces)
+    if config.compile is not None:
+        compile_blocks(transformer_blocks(model.model), composer_args.device(config))
     log.info("%s: %s parameters", type(model.model).__name__, f"{model.model.num_parameters():,}")
     if not model.masks_documents:
         log.warning("%s cannot mask packed documents from each other", type(model.model).__name__)
@@ -88,7 +92,7 @@ def _train(config: TrainConfig) -> Path:
         f"{in_batches(config.save_interval, config, per_epoch)}ba",
         config.save_num_checkpoints_to_keep,
         pieces.tokenizer.path,
-        run_record(config, pieces),
+        run_record(config, pieces, resume_from),
     )
     rng = TrainingRng()
     warmup = Time(in_batches(config.scheduler.t_warmup, config, per_epoch), TimeUnit.BATCH)
@@ -141,6 +145,8 @@ def dry_run(config: TrainConfig) -> list[str]:
     pieces = build_pieces(config, dist.get_global_rank(), dist.get_world_size())
     if newest is not None:
         check_same_run(newest, config.model_dump(mode="json"), pieces.tokenizer.fingerprint().to_dict())
+    if config.compile is not None and device == "cpu":
+        check_compiler()
     model = _composer_model(config, pieces)
     build_optimizer(config.optimizer, model)
     sample = {key: value[:1] for key, value in next(iter(pieces.train_loader)).items()}
@@ -163,13 +169,19 @@ def _next_step(newest: Path | None, pieces: Pieces) -> str:
     return f"have nothing to do, {newest} is the end" if done else f"resume from {newest}"
 
 
-def run_record(config: TrainConfig, pieces: Pieces) -> dict[str, Any]:
-    """What `run.json` says of the run, besides the moment of the checkpoint."""
+def run_record(config: TrainConfig, pieces: Pieces, resume_from: Path | None) -> dict[str, Any]:
+    """What `run.json` says of the run, besides the moment of the checkpoint.
+
+    What the weights descend from is looked up once: when a run goes on, its load_path may be gone.
+    """
     packages = ["torch", "transformers", "mosaicml", "sentencepiece", "lion-pytorch", "numpy"]
     identity = pieces.data.dataset.identity
+    dumped = config.model_dump(mode="json")
+    fresh = resume_from is None
     return {
         "format": RUN_FORMAT,
-        "config": config.model_dump(mode="json"),
+        "config": dumped,
+        "lineage": [a.to_dict() for a in lineage_of_run(dumped)] if fresh else read_run(resume_from).get("lineage", []),
         "tokenizer": pieces.tokenizer.fingerprint().to_dict(),
         "data": {"manifest_hash": identity.manifest_hash, "mixture": identity.mixture},
         "world_size": dist.get_world_size(),

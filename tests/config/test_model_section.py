@@ -34,7 +34,9 @@ def test_a_size_gives_the_shape(sized, size):
 
 def test_without_a_size_the_shape_is_replit_code_v1_3b(sized):
     model = load_config("train", sized("")).model
-    assert {key: getattr(model, key) for key in SHAPE} == SIZES["3b"] == {"d_model": 2560, "n_heads": 32, "n_layers": 32}
+    assert (
+        {key: getattr(model, key) for key in SHAPE} == SIZES["3b"] == {"d_model": 2560, "n_heads": 32, "n_layers": 32}
+    )
 
 
 def test_given_fields_win_over_the_size(sized):

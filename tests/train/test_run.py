@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, MptForCausalLM
 
 from codelm.config.train import TrainConfig
 from codelm.errors import CheckpointError, CodelmError, ConfigError, DataError, EnvironmentFailure, TokenizerError
+from codelm.model import ReplitCodeForCausalLM
 from codelm.tokenizer import load_tokenizer
 from codelm.tokenizer_training import train_tokenizer
 from codelm.train.checkpoint import read_run
@@ -44,8 +45,10 @@ def test_a_run_learns_and_leaves_checkpoints_that_transformers_loads(train_confi
     assert set(bits) == {0, 20, 40}
     assert bits[40] < 0.9 * bits[0]
 
-    model = AutoModelForCausalLM.from_pretrained(final)
-    assert isinstance(model, MptForCausalLM)
+    assert isinstance(AutoModelForCausalLM.from_pretrained(final), ReplitCodeForCausalLM)
+    model, report = MptForCausalLM.from_pretrained(final, output_loading_info=True)
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
     text = "def main():\n    return None\n"
     ids = AutoTokenizer.from_pretrained(final)(text).input_ids
     assert ids == load_tokenizer(corpus / "tokenizer").encode(text)
@@ -136,6 +139,25 @@ def test_a_checkpoint_of_another_architecture(train_config: Make) -> None:
     other = {"name": "replit_code", "d_model": 64, "n_heads": 4, "n_layers": 2, "resid_pdrop": 0.1}
     with pytest.raises(CheckpointError, match=r"is of another model \(model.d_model was 32 and is now 64\)"):
         train(train_config(model=other, max_duration="10ba"))
+
+
+def test_a_checkpoint_from_before_a_key_existed_goes_on_as_does_one_of_another_attn_impl(train_config: Make) -> None:
+    final = train(train_config())
+    run = json.loads((final / "run.json").read_text())
+    del run["config"]["model"]["no_bias"], run["config"]["model"]["attn_config"]["qk_ln"]
+    run["config"]["model"]["attn_config"]["attn_impl"] = "triton"
+    (final / "run.json").write_text(json.dumps(run))
+    assert train(train_config(max_duration="10ba")).name == "ba000010"
+
+
+def test_what_a_run_descends_from_is_looked_up_once(train_config: Make, tmp_path: Path) -> None:
+    first = train(train_config())
+    second = {"save_folder": str(tmp_path / "second"), "load_path": str(first)}
+    lineage = read_run(train(train_config(**second)))["lineage"]
+    assert [ancestor["part"] for ancestor in lineage] == ["weights"]
+    assert read_run(first)["lineage"] == []
+    shutil.rmtree(first)
+    assert read_run(train(train_config(**second, max_duration="10ba")))["lineage"] == lineage
 
 
 def test_resuming_on_another_mixture(train_config: Make, train_settings: dict[str, Any]) -> None:

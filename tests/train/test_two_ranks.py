@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from codelm.config.train import TrainConfig
+from codelm.train.compiled import has_compiler
 from codelm.train.run import train
 
 Rows = list[dict[str, Any]]
@@ -37,7 +38,12 @@ def settings(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 
 @pytest.fixture(scope="module")
 def found(settings: dict[str, Any]) -> dict[str, Rows]:
+    return launched(settings)
+
+
+def launched(settings: dict[str, Any]) -> dict[str, Rows]:
     folder = Path(settings["save_folder"])
+    folder.mkdir(exist_ok=True)
     (folder / "settings.json").write_text(json.dumps(settings))
     command = [sys.executable, "-m", "composer.cli.launcher", "-n", "2", str(Path(__file__).with_name("two_ranks.py"))]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -102,3 +108,14 @@ def test_code_evaluation_under_fsdp2_ends_and_leaves_training_as_it_was(found: d
 @pytest.mark.world_size(2)
 def test_fsdp2_with_dropout_resumes_with_the_same_losses(found: dict[str, Rows]) -> None:
     assert losses(found["dropout_resumed"]) == losses(found["dropout"])
+
+
+@pytest.mark.slow
+@pytest.mark.world_size(2)
+@pytest.mark.skipif(not has_compiler(), reason="torch.compile needs a C++ compiler on CPU")
+def test_compiled_blocks_train_and_resume_alike_under_ddp_and_fsdp2(settings: dict[str, Any]) -> None:
+    folder = Path(settings["save_folder"]) / "compiled"
+    found = launched({**settings, "compile": {"mode": "block"}, "save_folder": str(folder)})
+    for kind in ("ddp", "sharded"):
+        assert losses(found[kind]) == pytest.approx(losses(found["plain"]), rel=1e-4)
+        assert losses(found[f"{kind}_resumed"]) == losses(found[kind])

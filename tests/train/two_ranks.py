@@ -21,6 +21,22 @@ def main() -> None:
     settings: dict[str, Any] = json.loads(Path(sys.argv[1]).read_text())
     root = Path(settings["save_folder"])
     found: dict[str, Any] = {"world_size": int(torch.tensor(dist.get_world_size()))}
+    if "compile" in settings:
+        compiled_and_not(settings, root, found)
+    else:
+        everything(settings, root, found)
+    if dist.get_global_rank() == 0:
+        Path(sys.argv[2]).write_text(json.dumps(found))
+
+
+def compiled_and_not(settings: dict[str, Any], root: Path, found: dict[str, Any]) -> None:
+    found["plain"] = run(settings, root / "plain", {"compile": None})
+    for name, changes in {"ddp": {}, "sharded": {"fsdp_config": {}, "activation_checkpointing": True}}.items():
+        found[name] = run(settings, root / name, changes)
+        found[f"{name}_resumed"] = resume(settings, root / name, changes)
+
+
+def everything(settings: dict[str, Any], root: Path, found: dict[str, Any]) -> None:
     for name, changes in {
         "ddp": {},
         "sharded": {"fsdp_config": {}},
@@ -37,8 +53,6 @@ def main() -> None:
     found["dropout_resumed"] = resume(settings, root / "dropout", dropout)
     # The second rank has no sample of its own then.
     found["one_sample"] = run(settings, root / "one_sample", {"eval_data": one_sample(settings), "max_duration": "1ba"})
-    if dist.get_global_rank() == 0:
-        Path(sys.argv[2]).write_text(json.dumps(found))
 
 
 def one_sample(settings: dict[str, Any]) -> dict[str, Any]:
