@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
-from codelm.errors import CheckpointError, from_os_error
+from codelm.errors import CheckpointError, TokenizerError, from_os_error
 from codelm.files import sync_to_disk
 from codelm.model.configuration import ReplitCodeConfig
 from codelm.model.fast_tokenizer import write_fast_tokenizer
@@ -79,7 +79,7 @@ def save_transformers(
         # safetensors leaves its file readable by its owner alone.
         shutil.copymode(temporary / "config.json", temporary / SAFETENSORS)
         if isinstance(tokenizer, CodeTokenizer):
-            write_fast_tokenizer(tokenizer, temporary, _longest(fields))
+            _write_fast_tokenizer(tokenizer, temporary, _longest(fields))
         for written in [*temporary.iterdir(), temporary]:
             sync_to_disk(written)
         temporary.rename(folder)
@@ -88,6 +88,13 @@ def save_transformers(
         raise from_os_error(error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write_fast_tokenizer(tokenizer: CodeTokenizer, folder: Path, max_seq_len: int) -> None:
+    try:
+        write_fast_tokenizer(tokenizer, folder, max_seq_len)
+    except TokenizerError as error:
+        log.warning("%s; without tokenizer.json, the folder's tokenizer loads with codelm only", error)
 
 
 def _config_fields(weights: dict[str, Tensor], config: PretrainedConfig, native: bool | None) -> dict[str, Any]:

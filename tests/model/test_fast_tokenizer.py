@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
 from codelm.errors import TokenizerError
+from codelm.model import ReplitCodeTokenizer
 from codelm.model.fast_tokenizer import (
     Mismatch,
     fast_tokenizer_json,
@@ -19,6 +20,7 @@ from codelm.model.fast_tokenizer import (
     sample_texts,
     write_fast_tokenizer,
 )
+from codelm.model.saving import save_transformers
 from codelm.tokenizer import CodeTokenizer
 
 TEXTS = [
@@ -127,6 +129,17 @@ def test_none_is_written_where_most_files_would_differ(tmp_path) -> None:
     with pytest.raises(TokenizerError, match=r"differs from sentencepiece on \d+ of \d+ files .* too many"):
         write_fast_tokenizer(exact, tmp_path, max_seq_len=64)
     assert [path.name for path in tmp_path.iterdir()] == ["spiece.model"]
+
+
+def test_a_model_is_saved_all_the_same_with_the_exact_tokenizer(make_model, tmp_path, caplog) -> None:
+    exact = train_elsewhere(tmp_path / "spiece.model", model_type="bpe", byte_fallback=True)
+    model = make_model()
+    save_transformers(model, model.config, tmp_path, tmp_path / "saved")
+    assert "without tokenizer.json" in caplog.text
+    assert not (tmp_path / "saved" / "tokenizer.json").exists()
+    loaded = AutoTokenizer.from_pretrained(tmp_path / "saved")
+    assert type(loaded) is ReplitCodeTokenizer
+    assert loaded("def f(x):").input_ids == exact.encode("def f(x):")
 
 
 @pytest.mark.parametrize(
