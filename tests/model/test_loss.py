@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from codelm.errors import ConfigError
 from codelm.model import loss as module
 from codelm.model.loss import linear_cross_entropy, shifted
 
@@ -79,6 +80,70 @@ def test_the_whole_logits_are_never_in_memory(monkeypatch) -> None:
         linear_cross_entropy(hidden, weight, torch.zeros(1000, dtype=torch.long)).backward()
     sizes = [event.self_cpu_memory_usage for event in profile.function_events]
     assert max(sizes) < 1000 * 64 * 4
+
+
+@pytest.fixture
+def chosen():
+    yield module.choose
+    module.choose(None)
+
+
+WAYS = [
+    "chunked",
+    pytest.param("torch", marks=pytest.mark.skipif(not hasattr(F, "linear_cross_entropy"), reason="torch < 2.13")),
+]
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.125])
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_gives_pytorchs_loss_and_gradients_also_of_scaled_logits(case, chosen, way, scale) -> None:
+    hidden, weight, targets = case
+    expected = F.cross_entropy(scale * (hidden @ weight.T), targets)
+    gradients = torch.autograd.grad(expected, (hidden, weight))
+    chosen(way)
+    found = linear_cross_entropy(hidden * scale, weight, targets)
+    assert float(found.detach()) == pytest.approx(float(expected.detach()), rel=1e-6)
+    for one, other in zip(torch.autograd.grad(found, (hidden, weight)), gradients, strict=True):
+        assert torch.allclose(one, other, atol=1e-6)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("way", ["chunked", "liger", *WAYS[1:]])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_every_way_gives_pytorchs_loss_and_gradients_on_a_gpu(chosen, way, dtype) -> None:
+    if way == "liger":
+        pytest.importorskip("liger_kernel")
+    drawn = torch.Generator().manual_seed(5)
+    hidden = torch.randn(300, 64, generator=drawn).to("cuda", dtype).requires_grad_()
+    weight = (torch.randn(500, 64, generator=drawn) / 8).cuda().requires_grad_()
+    targets = torch.randint(0, 500, (300,), generator=drawn).cuda()
+    targets[::7] = -100
+    expected = F.cross_entropy(hidden.float() @ weight.T, targets)
+    gradients = torch.autograd.grad(expected, (hidden, weight))
+    chosen(way)
+    with torch.autocast("cuda", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+        found = linear_cross_entropy(hidden, weight, targets)
+    tolerance = 1e-5 if dtype == torch.float32 else 2e-2
+    assert float(found.detach()) == pytest.approx(float(expected.detach()), rel=tolerance)
+    for one, other in zip(torch.autograd.grad(found, (hidden, weight)), gradients, strict=True):
+        assert float((one - other).norm() / other.norm()) < tolerance
+
+
+def test_on_cpu_the_chunks_here_are_taken_whatever_is_installed(monkeypatch) -> None:
+    monkeypatch.setattr(module, "_has_liger", lambda: True)
+    assert module.default_way(torch.device("cpu")) == "chunked"
+    assert module.default_way(torch.device("cuda")) == "liger"
+
+
+def test_a_way_that_is_not_there_is_refused(chosen, monkeypatch) -> None:
+    with pytest.raises(ConfigError, match="there is no loss `fused`; the ways are chunked, liger, torch"):
+        chosen("fused")
+    monkeypatch.setattr(module, "_has_liger", lambda: False)
+    with pytest.raises(ConfigError, match="needs the package liger-kernel"):
+        chosen("liger")
+    monkeypatch.delattr(F, "linear_cross_entropy", raising=False)
+    with pytest.raises(ConfigError, match=r"needs torch 2\.13"):
+        chosen("torch")
 
 
 def test_targets_are_the_next_labels() -> None:

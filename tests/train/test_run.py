@@ -46,7 +46,7 @@ def test_a_run_learns_and_leaves_checkpoints_that_transformers_loads(train_confi
     assert bits[40] < 0.9 * bits[0]
 
     assert isinstance(AutoModelForCausalLM.from_pretrained(final), ReplitCodeForCausalLM)
-    model, report = MptForCausalLM.from_pretrained(final, output_loading_info=True)
+    _, report = MptForCausalLM.from_pretrained(final, output_loading_info=True)
     assert not report["missing_keys"]
     assert not report["unexpected_keys"]
     text = "def main():\n    return None\n"
