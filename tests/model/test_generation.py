@@ -176,3 +176,23 @@ def test_prompts_that_cannot_be_completed_are_refused(model):
         assert max_length(model) is None
     with pytest.raises(EvaluationError, match=r"prompt 0 is empty"):
         generate(model, [[]], **_settings())
+
+
+def test_a_prompt_is_read_once_for_all_its_samples(model, prompts):
+    seen = []
+    hook = model.get_input_embeddings().register_forward_hook(lambda module, given, _: seen.append(given[0].shape[1]))
+    options = _settings(temperature=1.0, eos_id=-1, batch_size=3)
+    samples = generate(model, [prompts[3], prompts[1]], num_samples=4, **options)
+    hook.remove()
+    assert sorted(length for length in seen if length > 1) == [9, 17]
+    assert samples == generate(model, [prompts[3]] * 4 + [prompts[1]] * 4, **options)
+
+
+def test_a_model_with_another_memory_is_completed_row_by_row(prompts):
+    from transformers import MambaConfig, MambaForCausalLM
+
+    torch.manual_seed(3)
+    model = MambaForCausalLM(MambaConfig(vocab_size=VOCAB, hidden_size=32, num_hidden_layers=2, state_size=4)).eval()
+    assert generate(model, prompts[:3], **_settings(max_new_tokens=5)) == [
+        _reference(model, prompt, 5) for prompt in prompts[:3]
+    ]
