@@ -40,7 +40,7 @@ class AttnConfig(Section):
     """Positions from ALiBi; without it from learned embeddings."""
     alibi_bias_max: PositiveInt = 8
     alibi_form: Literal["relative", "legacy"] = "relative"
-    """legacy: rounded to bfloat16 as Replit's code does it; only to continue a checkpoint trained so."""
+    """legacy: Replit's own arithmetic, which rounds more in bfloat16; to continue a checkpoint that was trained so."""
     clip_qkv: Annotated[float, Field(gt=0)] | None = None
     """Queries, keys and values are kept between minus and plus this."""
     qk_ln: bool = False
