@@ -25,6 +25,23 @@ _LONGEST = 512
 
 
 @dataclass(frozen=True)
+class IdCounts:
+    """How llama.cpp's ids of some texts compare with sentencepiece's.
+
+    Attributes:
+        differing_files: texts with other ids somewhere.
+        lost_files: texts that those ids do not stand for.
+        differing_tokens: of sentencepiece's `tokens`, those that llama.cpp has not at their place.
+    """
+
+    files: int
+    differing_files: int
+    lost_files: int
+    tokens: int
+    differing_tokens: int
+
+
+@dataclass(frozen=True)
 class LlamaParity:
     """How a GGUF file in llama.cpp compares with its source, whose weights are rounded alike.
 
@@ -32,8 +49,7 @@ class LlamaParity:
         logprobs: log-probabilities compared, the likeliest `_TOP` at each position.
         greedy_tokens: tokens that llama.cpp chose; `same_greedy_tokens` of them are the source's first choice as well,
             the others are as likely within the tolerance.
-        files: real files encoded by both; `differing_files` got other ids somewhere.
-        differing_tokens: tokens of sentencepiece's that llama.cpp cut otherwise, of `tokens`.
+        ids: of the files of `corpus`.
     """
 
     contexts: int
@@ -42,10 +58,7 @@ class LlamaParity:
     mean_difference: float
     greedy_tokens: int
     same_greedy_tokens: int
-    files: int
-    differing_files: int
-    tokens: int
-    differing_tokens: int
+    ids: IdCounts
     corpus: str
 
     def to_dict(self) -> dict[str, Any]:
@@ -58,8 +71,8 @@ class LlamaParity:
             f"{self.contexts} prompts) differ from the source's by at most {self.max_difference:.2g}, "
             f"{self.mean_difference:.1g} on average; {self.same_greedy_tokens} of {self.greedy_tokens} greedy tokens "
             "are the same",
-            f"llama.cpp's ids differ from sentencepiece's on {self.differing_files} of {self.files} files "
-            f"({self.differing_tokens} of {self.tokens} tokens, {self.corpus})",
+            f"llama.cpp's ids differ from sentencepiece's on {self.ids.differing_files} of "
+            f"{self.ids.files} files ({self.ids.differing_tokens} of {self.ids.tokens} tokens, {self.corpus})",
         ]
 
 
@@ -90,8 +103,10 @@ def check_llama_parity(model: PreTrainedModel, tokenizer: CodeTokenizer, file: P
                 greedy += 1
                 same += int(expected.argmax()) == token
                 worst_gap = max(worst_gap, float(expected.max() - expected[token]))
-        counts = _compare_ids(server, tokenizer, texts)
-        _check_infill(server, tokenizer)
+        counts = compare_ids(server, tokenizer, texts)
+        infill = _wrong_infill(server, tokenizer)
+    if not differences:
+        raise CheckpointError("llama.cpp gave no log-probabilities to compare, so parity cannot be shown")
     parity = LlamaParity(
         contexts=len(prompts),
         logprobs=len(differences),
@@ -99,17 +114,17 @@ def check_llama_parity(model: PreTrainedModel, tokenizer: CodeTokenizer, file: P
         mean_difference=sum(differences) / len(differences),
         greedy_tokens=greedy,
         same_greedy_tokens=same,
-        files=len(texts),
-        differing_files=counts[0],
-        tokens=counts[1],
-        differing_tokens=counts[2],
+        ids=counts,
         corpus=corpus,
     )
     tolerance = TOLERANCE[gguf_type]
-    if not parity.max_difference <= tolerance or not worst_gap <= 2 * tolerance:
+    # The mean is NaN when any is.
+    if not parity.mean_difference <= parity.max_difference <= tolerance or not worst_gap <= 2 * tolerance:
         raise CheckpointError(f"the GGUF file does not compute what its source does: {parity.sentences()[0]}")
-    if parity.differing_tokens > _DIFFERING_TOKENS * parity.tokens:
+    if counts.lost_files or counts.differing_tokens > _DIFFERING_TOKENS * counts.tokens:
         raise CheckpointError(f"the GGUF file does not encode text as its source does: {parity.sentences()[1]}")
+    if infill is not None:
+        raise CheckpointError(f"llama.cpp's /infill puts tokens and text together wrongly: {infill!r}")
     return parity
 
 
@@ -121,16 +136,18 @@ def _source_logprobs(model: PreTrainedModel, prompt: list[int], chosen: list[int
     return logits.float().log_softmax(-1)
 
 
-def _compare_ids(server: LlamaServer, tokenizer: CodeTokenizer, texts: list[str]) -> tuple[int, int, int]:
+def compare_ids(server: LlamaServer, tokenizer: CodeTokenizer, texts: list[str]) -> IdCounts:
+    """Encode texts with both and count."""
     lengths = tokenizer.token_bytes()
-    files = tokens = differing = 0
+    differing = lost = tokens = differing_tokens = 0
     for text in texts:
         expected, found = tokenizer.encode(text), server.tokenize(text)
         tokens += len(expected)
         if expected != found:
-            files += 1
-            differing += len(_placed(expected, lengths) - _placed(found, lengths))
-    return files, tokens, differing
+            differing += 1
+            lost += tokenizer.decode(expected) != tokenizer.decode(found)
+            differing_tokens += len(_placed(expected, lengths) - _placed(found, lengths))
+    return IdCounts(len(texts), differing, lost, tokens, differing_tokens)
 
 
 def _placed(ids: list[int], lengths: Any) -> set[tuple[int, int]]:
@@ -142,11 +159,10 @@ def _placed(ids: list[int], lengths: Any) -> set[tuple[int, int]]:
     return placed
 
 
-def _check_infill(server: LlamaServer, tokenizer: CodeTokenizer) -> None:
-    names = ("fim_prefix", "fim_suffix", "fim_middle")
-    if not all(name in tokenizer.special_ids for name in names):
-        return
+def _wrong_infill(server: LlamaServer, tokenizer: CodeTokenizer) -> str | None:
+    """What llama.cpp puts together for a gap, if that is not what the tokens are for."""
+    if not all(name in tokenizer.special_ids for name in ("fim_prefix", "fim_suffix", "fim_middle")):
+        return None
     prefix, suffix = "def f(x):\n    ", "\n    return y\n"
-    expected = f"<fim_prefix>{prefix}<fim_suffix>{suffix}<fim_middle>"
-    if (found := server.infill_prompt(prefix, suffix)) != expected:
-        raise CheckpointError(f"llama.cpp's /infill puts {found!r} together instead of {expected!r}")
+    found = server.infill_prompt(prefix, suffix)
+    return None if found == f"<fim_prefix>{prefix}<fim_suffix>{suffix}<fim_middle>" else found

@@ -52,7 +52,7 @@ class LlamaServer:
             return_tokens=True,
         )
         likeliest = []
-        for token, step in zip(answer["tokens"], answer["completion_probabilities"], strict=False):
+        for token, step in zip(answer["tokens"], answer.get("completion_probabilities", []), strict=False):
             if step["id"] != token:
                 break
             likeliest.append({int(found["id"]): float(found["logprob"]) for found in step["top_logprobs"]})
@@ -110,9 +110,10 @@ def llama_server(file: Path, context: int) -> Iterator[LlamaServer]:
 
 
 def _last_line(log: Path) -> str:
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    told = [line for line in lines if "error" in line.lower()] or lines or ["it gave no reason"]
-    return told[-1][-300:]
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    telling = [line for line in lines if any(word in line.lower() for word in ("assert", "error", "failed"))]
+    # The first is the cause; what follows are its consequences.
+    return (telling or lines or ["it gave no reason"])[0][-300:]
 
 
 def _serve(file: str, context: int) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from codelm.errors import CheckpointError
 from codelm.export.card import CardFacts, model_card
 from codelm.export.parity import check_parity
 from codelm.export.scores import card_scores
@@ -14,6 +15,7 @@ from codelm.model.fast_tokenizer import MISMATCH_FILE, Mismatch
 from codelm.model.lineage import LINEAGE_FILE
 from codelm.model.pretrained import load
 from codelm.model.saving import save_transformers
+from codelm.tokenizer import JSON_FILE
 
 _USAGE = """```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -48,6 +50,11 @@ def write_transformers_folder(source: Source, folder: Path, dtype: torch.dtype |
     model, tokenizer = load(source.folder, dtype=dtype)
     scores = card_scores(model, source.folder, source.run, source.evaluation)
     save_transformers(model, model.config, source.folder, folder, native=True)
+    if not (folder / JSON_FILE).is_file():
+        raise CheckpointError(
+            f"the tokenizer in {source.folder} cannot be written as {JSON_FILE}, which transformers needs; only a "
+            "Unigram spiece.model can"
+        )
     measured = [check_parity(model.float(), tokenizer, folder).sentence()]
     mismatch = _mismatch(folder)
     if mismatch is not None:

@@ -15,41 +15,9 @@ from codelm.data.manifest import load_manifest
 from codelm.errors import CheckpointError
 from codelm.export.export import export
 from codelm.export.parity import check_parity
-from codelm.model import ReplitCodeConfig, ReplitCodeForCausalLM
-from codelm.model.pretrained import load, save_transformers
+from codelm.model.pretrained import load
 
 RECIPE = Path(__file__).parents[2] / "eval" / "export.py"
-
-
-@pytest.fixture
-def checkpoint(corpus, tmp_path) -> Path:
-    """A checkpoint as training leaves it: a save_folder with `latest`, and run.json."""
-    torch.manual_seed(0)
-    config = ReplitCodeConfig(d_model=32, n_heads=4, n_layers=2, vocab_size=512, max_seq_len=64)
-    folder = tmp_path / "run" / "ba000012"
-    folder.parent.mkdir()
-    save_transformers(ReplitCodeForCausalLM(config), config, corpus / "tokenizer", folder)
-    manifest = load_manifest(corpus)
-    run = {
-        "batch": 12,
-        "tokens": 3072,
-        "config": {
-            "run_name": "small",
-            "seed": 17,
-            "max_seq_len": 64,
-            "model": {"name": "replit_code"},
-            "train_data": {"path": str(corpus), "split": "train"},
-            "optimizer": {"name": "lionw", "lr": 0.001},
-            "global_train_batch_size": 4,
-            "load_path": None,
-        },
-        "tokenizer": manifest.tokenizer.to_dict(),
-        "data": {"manifest_hash": manifest.hash, "mixture": {"python": 0.75, "c": 0.25}},
-        "versions": {"torch": "2"},
-    }
-    (folder / "run.json").write_text(json.dumps(run))
-    (folder.parent / "latest").symlink_to(folder.name)
-    return folder.parent
 
 
 def recipe(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
