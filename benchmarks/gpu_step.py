@@ -128,7 +128,7 @@ def trained(args: argparse.Namespace) -> dict[str, Any]:
     assert rung is not None, "a rung is a number of samples, with `ac` for activation checkpointing"
     samples, gpu = int(rung["samples"]), args.device == "cuda"
     choose(None if args.loss[0] == "default" else args.loss[0])
-    shape = TINY if args.size == "tiny" else SIZES[args.size]
+    shape: dict[str, Any] = {**(TINY if args.size == "tiny" else SIZES[args.size])}
     config = ReplitCodeConfig(**shape, max_seq_len=args.seq, attn_config={"attn_impl": args.attn[0]})
     torch.manual_seed(0)
     with torch.device(args.device):
