@@ -72,10 +72,15 @@ def _of_start(start: str, hops: int) -> list[Ancestor]:
     if _REPLIT.search(start):
         return [_REPLIT_WEIGHTS]
     if not folder.is_dir():
-        name = start if _HUB_ID.fullmatch(start) and not Path(start).exists() else "/".join(Path(start).parts[-2:])
+        name = (
+            start
+            if _HUB_ID.fullmatch(start) and not Path(start).exists()
+            else f"the folder {'/'.join(Path(start).parts[-2:])}"
+        )
         return [Ancestor(name)]
     run = _json(folder / RUN_FILE)
-    name = "/".join(part for part in folder.resolve().parts[-2:] if part != "/")
+    # Not to be taken for a hub id, hence the space.
+    name = "the folder " + "/".join(part for part in folder.resolve().parts[-2:] if part != "/")
     if isinstance(run.get("config"), dict):
         name = f"{run['config'].get('run_name')} ({folder.resolve().name})"
     licence = _card(folder).get("license")

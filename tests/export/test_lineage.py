@@ -138,3 +138,10 @@ def test_a_model_from_scratch_carries_no_licence_of_others(checkpoint, tmp_path)
     assert "license:" not in card
     assert "whoever publishes it chooses the licence" in card
     assert "| python | PSF-2.0 |" in card
+
+
+def test_a_folder_is_not_taken_for_a_model_on_the_hub(make_checkpoint, tmp_path) -> None:
+    export(make_checkpoint(), tmp_path / "out")
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "base_model" not in card
+    assert f"Made from the folder {tmp_path.name}/model." in card
