@@ -12,6 +12,7 @@ from transformers import GenerationConfig, PretrainedConfig
 
 from codelm.config.sizes import SIZES
 from codelm.errors import ConfigError
+from codelm.model.mpt_fields import OWN_KEY, own_fields, with_own_keys
 
 ATTN_IMPLS = ("torch", "triton", "flash")
 ATTN_TYPES = ("multihead_attention", "multiquery_attention", "grouped_query_attention")
@@ -153,6 +154,7 @@ class ReplitCodeConfig(PretrainedConfig):
         # Names of later MPT versions.
         layer_norm_epsilon = kwargs.pop("norm_eps", layer_norm_epsilon)
         _check_later_options(kwargs, no_bias, d_model // n_heads)
+        attention = with_own_keys(attn_config, kwargs.pop(OWN_KEY, None))
         kwargs = _known_kwargs(kwargs)
         self.d_model = d_model
         self.n_heads = n_heads
@@ -161,7 +163,7 @@ class ReplitCodeConfig(PretrainedConfig):
         self.expansion_ratio = int(expansion_ratio) if expansion_ratio == int(expansion_ratio) else expansion_ratio
         self.max_seq_len = max_seq_len
         self.vocab_size = vocab_size
-        self.attn_config = {**_ATTN_DEFAULTS, **_known_attn_config(attn_config or {})}
+        self.attn_config = {**_ATTN_DEFAULTS, **_known_attn_config(attention)}
         self.init_config = {**_INIT_DEFAULTS, **copy.deepcopy(dict(init_config or {}))}
         self.emb_pdrop = emb_pdrop
         self.resid_pdrop = resid_pdrop
@@ -175,6 +177,14 @@ class ReplitCodeConfig(PretrainedConfig):
         tokens = {"bos_token_id": bos_token_id, "eos_token_id": eos_token_id, "pad_token_id": pad_token_id}
         super().__init__(**{**kwargs, **tokens, "tie_word_embeddings": tie_word_embeddings})
         check_config(self)
+
+    @classmethod
+    def get_config_dict(cls, *args: Any, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The fields of a folder's config.json, MPT's brought to ours, and the arguments that are left."""
+        fields, rest = super().get_config_dict(*args, **kwargs)
+        if fields.get("model_type") == "mpt":
+            fields = {**own_fields(fields), "model_type": cls.model_type}
+        return fields, rest
 
     @property
     def head_dim(self) -> int:
@@ -210,7 +220,9 @@ class ReplitCodeConfig(PretrainedConfig):
             ConfigError: there is no such size, or a field is not supported.
         """
         if size not in SIZES:
-            raise ConfigError(f"there is no model size {size!r}{_hint(size.lower(), SIZES)}; the sizes are {', '.join(SIZES)}")
+            raise ConfigError(
+                f"there is no model size {size!r}{_hint(size.lower(), SIZES)}; the sizes are {', '.join(SIZES)}"
+            )
         return cls(**{**SIZES[size], **fields})
 
 

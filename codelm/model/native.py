@@ -5,13 +5,9 @@ Native MPT ignores many settings without an exception; a model that uses one of 
 
 from typing import Any
 
-from transformers import PretrainedConfig
-
 from codelm.errors import CheckpointError, ConfigError
 from codelm.model.configuration import ReplitCodeConfig
-
-OWN_KEY = "replit_code"
-"""Holds what native MPT has no place for, and inference no use."""
+from codelm.model.mpt_fields import OWN_KEY, own_fields
 
 # What native MPT computes whatever the configuration says; the first value is its own, the others come to the same.
 _COMPUTED: dict[str, tuple[Any, ...]] = {
@@ -29,7 +25,6 @@ _COMPUTED: dict[str, tuple[Any, ...]] = {
     "attn_config.prefix_lm": (False,),
 }
 _ATTENTION_KEYS = ("attn_type", "attn_uses_sequence_id", "alibi", "alibi_bias_max", "prefix_lm", "qk_ln")
-_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
 def native_obstacle(config: ReplitCodeConfig) -> str | None:
@@ -90,28 +85,6 @@ def native_config(config: ReplitCodeConfig, dtype: str) -> dict[str, Any]:
         "torch_dtype": dtype,
         OWN_KEY: {"attn_pdrop": config.attn_config["attn_pdrop"]},
     }
-
-
-def own_fields(fields: dict[str, Any]) -> dict[str, Any]:
-    """What `ReplitCodeConfig` takes of a config.json of MPT: exported by us, published, or saved by transformers.
-
-    Raises:
-        ConfigError: it is no model's configuration.
-    """
-    own = dict(fields)
-    if own.get("model_type") != "mpt":
-        return own
-    extra, attention = own.pop(OWN_KEY, None) or {}, own.get("attn_config") or {}
-    if not isinstance(attention, dict) or not isinstance(extra, dict):
-        raise ConfigError("the model configuration's `attn_config` is not a mapping")
-    # transformers adds these when it saves its own MPT, whose attn_config is a configuration of its own.
-    own.pop("initializer_range", None)
-    base = PretrainedConfig().to_dict().keys() | {"model_type"}
-    own["attn_config"] = {name: value for name, value in {**attention, **extra}.items() if name not in base}
-    if "eos_token_id" not in own:
-        # Our defaults are those of replit's vocabulary; a model that names no tokens may have any.
-        own.update({name: own.get(name) for name in _TOKENS})
-    return own
 
 
 def own_config(fields: dict[str, Any]) -> ReplitCodeConfig:

@@ -15,7 +15,7 @@ from transformers.models.auto import configuration_auto
 
 from codelm.model.configuration import ReplitCodeConfig
 from codelm.model.modeling import ReplitCodeForCausalLM, ReplitCodeModel
-from codelm.model.native import OWN_KEY, own_fields
+from codelm.model.mpt_fields import OWN_KEY, own_fields
 from codelm.tokenizer import MODEL_FILE
 
 _PUBLISHED_CLASS = "configuration_mpt.MPTConfig"
