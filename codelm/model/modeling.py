@@ -12,7 +12,7 @@ import torch.nn.functional as F
 import transformers
 from packaging import version
 from torch import Tensor, nn
-from transformers import DynamicCache, GenerationMixin, PreTrainedModel
+from transformers import BitsAndBytesConfig, DynamicCache, GenerationMixin, PreTrainedModel
 from transformers.cache_utils import Cache
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
@@ -22,6 +22,8 @@ from codelm.model.attention import Attend, Pattern, alibi_slopes, check_installe
 from codelm.model.configuration import ReplitCodeConfig, check_config
 from codelm.model.loss import linear_cross_entropy, shifted
 from codelm.model.norms import Norm
+
+_QUANTIZATION_SWITCHES = ("load_in_8bit", "load_in_4bit")
 
 
 def _residual(linear: nn.Linear) -> nn.Linear:
@@ -106,6 +108,22 @@ class ReplitCodePreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _no_split_modules = ["Block"]  # noqa: RUF012
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+        """As in transformers, with the switches `load_in_8bit` and `load_in_4bit` also where version 5 dropped them.
+
+        Raises:
+            ConfigError: a switch is set beside a `quantization_config`, or both are.
+        """
+        switches = {name: kwargs.pop(name) for name in _QUANTIZATION_SWITCHES if name in kwargs}
+        if any(switches.values()):
+            if all(switches.get(name) for name in _QUANTIZATION_SWITCHES) or kwargs.get("quantization_config"):
+                raise ConfigError(
+                    "load_in_8bit, load_in_4bit and quantization_config exclude each other; set one of them"
+                )
+            kwargs["quantization_config"] = BitsAndBytesConfig(**switches)
+        return super().from_pretrained(*args, **kwargs)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

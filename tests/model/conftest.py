@@ -51,7 +51,7 @@ def published_folder(make_model, tokenizer_folder, tmp_path) -> Path:
     """
     folder = tmp_path / "replit-code-v1-3b"
     folder.mkdir()
-    shape = {"d_model": 32, "n_heads": 4, "n_layers": 2, "vocab_size": VOCAB, "max_seq_len": 64}
+    shape = {"d_model": 32, "n_heads": 2, "n_layers": 2, "vocab_size": VOCAB, "max_seq_len": 64}
     for name, fields in PUBLISHED.items():
         (folder / name).write_text(json.dumps(fields | (shape if name == "config.json" else {}), indent=2))
     torch.save(
