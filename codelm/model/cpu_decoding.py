@@ -31,19 +31,19 @@ def decoding_fast_on_cpu(model: nn.Module) -> Iterator[None]:
 def _in_pieces(model: nn.Module) -> Iterator[None]:
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None  # pyright: ignore
     # A subclass, such as a quantised layer, or one that somebody has wrapped already, computes something else.
-    plain = type(head) is nn.Linear and "forward" not in vars(head) and head.weight.dtype == torch.float32
-    if not plain or head.weight.numel() < _FEWEST_PIECES * _PIECE_ELEMENTS:
+    plain = isinstance(head, nn.Linear) and type(head) is nn.Linear and "forward" not in vars(head)
+    big = plain and head.weight.dtype == torch.float32 and head.weight.numel() >= _FEWEST_PIECES * _PIECE_ELEMENTS
+    if not isinstance(head, nn.Linear) or not big:
         yield
         return
-    assert isinstance(head, nn.Linear)
     size = max(1, _PIECE_ELEMENTS // head.in_features)
     weights = head.weight.split(size)
     biases = head.bias.split(size) if head.bias is not None else [None] * len(weights)
 
-    def forward(x: Tensor) -> Tensor:
-        if x.numel() > _MOST_ROWS * x.shape[-1]:
-            return F.linear(x, head.weight, head.bias)
-        return torch.cat([F.linear(x, weight, bias) for weight, bias in zip(weights, biases, strict=True)], dim=-1)
+    def forward(input: Tensor) -> Tensor:
+        if input.numel() > _MOST_ROWS * input.shape[-1]:
+            return F.linear(input, head.weight, head.bias)
+        return torch.cat([F.linear(input, weight, bias) for weight, bias in zip(weights, biases, strict=True)], dim=-1)
 
     head.forward = forward
     try:

@@ -106,7 +106,14 @@ def generate(
     with ExitStack() as stack:
         for context in (evaluating(model), torch.no_grad(), decoding_fast_on_cpu(model)):
             stack.enter_context(context)
-        run = loop.in_batches(rows, batch_size) if keeps_every_key(model) else loop.one_by_one(rows)
+        several = batch_size > 1 and len(rows) > 1
+        longest = max((len(row.prompt) + row.budget for row in rows), default=0)
+        if turns_keys_anew(model, longest):
+            run = loop.one_by_one(rows, remember=False)
+        elif keeps_every_key(model) and not (several and loop.padding_shows(rows[0].prompt)):
+            run = loop.in_batches(rows, batch_size)
+        else:
+            run = loop.one_by_one(rows)
         for row, reason in run:
             done[row.place] = row.tokens
             if progress:
@@ -149,8 +156,29 @@ def keeps_every_key(model: nn.Module) -> bool:
     return not stateful and not chunked and kinds <= {"full_attention", "sliding_attention"}
 
 
+def turns_keys_anew(model: nn.Module, length: int) -> bool:
+    """Whether the model's rotary angles of the first tokens change as a sequence grows to `length` tokens.
+
+    The keys of a cache then belong to other angles than the model's own ("longrope", and "dynamic" past its length).
+    """
+    config: Any = getattr(model, "config", None)
+    for name in ("rope_parameters", "rope_scaling"):
+        rope = getattr(config, name, None)
+        if isinstance(rope, dict) and (rope.get("rope_type") or rope.get("type")) in ("longrope", "dynamic"):
+            places = (rope, config.__dict__)
+            known = (place.get("original_max_position_embeddings") for place in places)
+            bound = next((value for value in known if value), getattr(config, "max_position_embeddings", None))
+            return bound is None or length > bound
+    return False
+
+
 def _accepts(model: nn.Module, name: str) -> bool:
     return name in inspect.signature(model.forward).parameters
+
+
+def _prompts_at_once(device: torch.device, count: int) -> int:
+    """On a CPU one prompt is enough to keep it busy, and padding would cost; an accelerator reads them together."""
+    return 1 if device.type == "cpu" else count
 
 
 class _Loop:
@@ -208,13 +236,9 @@ class _Loop:
                     live.pop()
 
     def _read(self, prompts: Iterable[tuple[int, ...]], prefixes: dict[tuple[int, ...], Prefix]) -> None:
-        """Run the model over prompts that are new, into `prefixes`.
-
-        On a CPU each alone: a prompt is enough to keep it busy, and padding would cost. An accelerator takes them
-        together.
-        """
+        """Run the model over prompts that are new, into `prefixes`."""
         new = [prompt for prompt in prompts if prompt not in prefixes]
-        size = 1 if self.device.type == "cpu" else max(len(new), 1)
+        size = _prompts_at_once(self.device, max(len(new), 1))
         for start in range(0, len(new), size):
             group = new[start : start + size]
             prefixes.update(zip(group, self._prefill(group), strict=True))
@@ -263,7 +287,26 @@ class _Loop:
             places["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)[:, -new:]
         return places
 
-    def one_by_one(self, rows: list[_Row]) -> Iterator[tuple[_Row, Reason]]:
+    def padding_shows(self, prompt: Sequence[int]) -> bool:
+        """Whether a prompt's logits change with padding in front of it, so that rows cannot share a batch.
+
+        So they do where a model counts its positions by columns, or counts them otherwise than from 0.
+        """
+        ids = list(prompt[:5])
+        alone, padded = (
+            self.model(
+                input_ids=torch.tensor([[self.pad_id] * pad + ids], device=self.device),
+                **self._places([pad] if pad else None, pad + len(ids), pad + len(ids)),
+            )
+            .logits[0, -1, : self.vocab_size]
+            .float()
+            for pad in (0, 3)
+        )
+        exact = next(self.model.parameters()).dtype in (torch.float32, torch.float64)
+        # Written so that nan shows. Numbers of 8 or 4 bits differ by a few hundredths for no reason.
+        return not bool((alone - padded).norm() <= (1e-3 if exact else 0.1) * (alone - alone.mean()).norm())
+
+    def one_by_one(self, rows: list[_Row], remember: bool = True) -> Iterator[tuple[_Row, Reason]]:
         """Complete rows one after the other with whatever the model remembers by; reads everything anew without."""
         prompt, first = (), None
         for row in rows:
@@ -275,7 +318,7 @@ class _Loop:
                 reason = self._advance(row, self._choose(output.logits[:, -1], [row])[0])
                 if reason:
                     break
-                memory = getattr(output, "past_key_values", None)
+                memory = getattr(output, "past_key_values", None) if remember else None
                 if memory is None:
                     output = self._alone(row.prompt + tuple(row.tokens), None)
                 else:
@@ -287,6 +330,8 @@ class _Loop:
         extra: dict[str, Any] = {}
         if _accepts(self.model, "past_key_values"):
             extra = {"past_key_values": memory, "use_cache": True}
+        elif _accepts(self.model, "use_cache"):
+            extra = {"use_cache": False}  # what it would remember, it could not be given back
         if _accepts(self.model, "attention_mask"):
             extra["attention_mask"] = torch.ones(1, seen + len(ids), dtype=torch.long, device=self.device)
         return self.model(input_ids=torch.tensor([ids], device=self.device), **extra)

@@ -191,7 +191,7 @@ def test_any_text_is_cut_without_an_error(problems):
 
 
 def test_profiles_are_named_and_versioned():
-    assert {name: profile.version for name, profile in PROFILES.items()} == {"none": 1, "humaneval": 1}
+    assert {name: profile.version for name, profile in PROFILES.items()} == {"none": 1, "humaneval": 1, "model-card": 1}
     assert PROFILES["none"].cut(PROMPT, "any text", "add", True) == "any text"
     assert json.dumps([profile.name for profile in PROFILES.values()])
 
