@@ -4,6 +4,7 @@ Only the linear layers inside the blocks become small. The embedding and the out
 our model, stay as they are, and so do norms and biases. docs/loading.md says what that costs in quality.
 """
 
+import logging
 from typing import Any, Literal
 
 import torch
@@ -113,4 +114,10 @@ def _bitsandbytes() -> Any:
         raise EnvironmentFailure(
             "loading in 8 or 4 bits needs the package bitsandbytes: pip install --no-deps bitsandbytes==0.50.2"
         ) from error
+    # It says for every layer of every pass that inputs become 16 bits wide, which is what was asked for.
+    logging.getLogger("bitsandbytes.autograd._functions").addFilter(_not_about_casts)
     return bitsandbytes
+
+
+def _not_about_casts(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith("MatMul8bitLt: inputs will be cast")

@@ -61,7 +61,7 @@ def test_its_size_is_what_the_bits_say(saved, switch, bits) -> None:
 
 
 @pytest.mark.parametrize("switch", SWITCHES, ids=str)
-def test_it_generates(saved, switch) -> None:
+def test_it_generates_without_a_word_for_every_layer(saved, switch, caplog) -> None:
     model, tokenizer = load(saved, **switch)
     prompts = [tokenizer.encode(text) for text in ("def f(x):\n    return", "import")]
     settings = {"eos_id": tokenizer.eos_id, "pad_id": tokenizer.pad_id, "max_new_tokens": 8}
@@ -69,6 +69,7 @@ def test_it_generates(saved, switch) -> None:
     alone = [generate(model, [prompt], **settings)[0] for prompt in prompts]
     assert [len(tokens) for tokens in together] == [8, 8]
     assert together == alone
+    assert not [record for record in caplog.records if record.name.startswith("bitsandbytes")]
 
 
 @pytest.mark.parametrize("switch", SWITCHES, ids=str)
