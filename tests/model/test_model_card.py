@@ -140,7 +140,9 @@ class TestFewerBits:
         assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
     @pytest.mark.parametrize(
-        "other", [{"load_in_4bit": True}, {"quantization_config": BitsAndBytesConfig(load_in_4bit=True)}], ids=str
+        "other",
+        [{"load_in_4bit": True}, {"quantization_config": BitsAndBytesConfig(load_in_4bit=True)}],
+        ids=["both switches", "a switch and a configuration"],
     )
     def test_two_ways_at_once(self, path, other) -> None:
         with pytest.raises(ConfigError, match="exclude each other"):
