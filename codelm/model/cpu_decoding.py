@@ -31,8 +31,13 @@ def decoding_fast_on_cpu(model: nn.Module) -> Iterator[None]:
 def _in_pieces(model: nn.Module) -> Iterator[None]:
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None  # pyright: ignore
     # A subclass, such as a quantised layer, or one that somebody has wrapped already, computes something else.
-    plain = isinstance(head, nn.Linear) and type(head) is nn.Linear and "forward" not in vars(head)
-    big = plain and head.weight.dtype == torch.float32 and head.weight.numel() >= _FEWEST_PIECES * _PIECE_ELEMENTS
+    plain = type(head) is nn.Linear and "forward" not in vars(head)
+    big = (
+        isinstance(head, nn.Linear)
+        and plain
+        and head.weight.dtype == torch.float32
+        and head.weight.numel() >= _FEWEST_PIECES * _PIECE_ELEMENTS
+    )
     if not isinstance(head, nn.Linear) or not big:
         yield
         return
