@@ -142,6 +142,8 @@ class Writer:
         self.samples = args.samples
         self.prefix = ""
         self.shown = 0
+        self.ended: dict[int, str] = {}
+        self.written = 0
 
     def show_prompt(self, prefix: str) -> None:
         """On a terminal, the last lines of the prompt before the completion, dimmed."""
@@ -164,16 +166,20 @@ class Writer:
         return self.profile.finished is not None and self.profile.finished(self.prefix, text, "")
 
     def finish(self, place: int, ids: list[int], reason: str) -> None:
-        """Show the rest of a sample."""
+        """Show the rest of a sample; of several, in their order, which is not that in which they end."""
         text = self._cut(self.tokenizer.decode(ids), True)
+        if self.samples > 1:
+            self.ended[place] = text
+            while self.written in self.ended:
+                heading = f"--- {self.written + 1} of {self.samples} ---\n"
+                self._print(f"{self._dim(heading) if self.terminal else heading}{self.ended.pop(self.written)}\n")
+                self.written += 1
+            return
         if self.streaming:
             self._show(text)
         else:
-            if self.samples > 1:
-                heading = f"--- {place + 1} of {self.samples} ---\n"
-                self._print(self._dim(heading) if self.terminal else heading)
             self._print(text)
-        if self.terminal or self.samples > 1:
+        if self.terminal:
             self._print("\n")
 
     def _cut(self, text: str, ended: bool) -> str:

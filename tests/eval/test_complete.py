@@ -129,7 +129,7 @@ def test_samples_follow_the_seed_and_are_told_apart(complete, checkpoint):
     )
     code, out, _ = complete(checkpoint, PROMPT, *options)
     assert code == 0
-    assert sorted(out.split("--- ")) == sorted(["", *(f"{i + 1} of 2 ---\n{text}\n" for i, text in enumerate(texts))])
+    assert out == "".join(f"--- {i + 1} of 2 ---\n{text}\n" for i, text in enumerate(texts))
     assert complete(checkpoint, PROMPT, *options[:-4], "--seed", 6, *options[-2:])[1] != out
 
 
@@ -220,6 +220,13 @@ def test_a_terminal_shows_each_token_but_no_half_characters(recipe, monkeypatch,
     assert final == text + "\n"
     assert all(text.startswith(part) for part in shown)
     assert len(set(shown)) > 8
+
+
+def test_several_samples_are_written_in_their_order_whichever_ends_first(recipe, capsys, tokenizer):
+    writer = recipe.Writer(tokenizer, SimpleNamespace(profile="none", stop=[], samples=3))
+    for place in (2, 0, 1):
+        writer.finish(place, tokenizer.encode(f"x{place}"), "eos")
+    assert capsys.readouterr().out == "".join(f"--- {n + 1} of 3 ---\nx{n}\n" for n in range(3))
 
 
 def test_a_terminal_never_shows_what_the_stop_rules_take_away(recipe, monkeypatch, tokenizer):
