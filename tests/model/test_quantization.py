@@ -39,7 +39,7 @@ def test_it_computes_nearly_what_the_whole_model_does(saved, ids, switch, dtype)
     assert 1e-4 < error < (0.03 if "load_in_8bit" in switch else 0.3), "identical would mean that nothing was quantised"
 
 
-@pytest.mark.parametrize(("switch", "kind"), zip(SWITCHES, [torch.int8, torch.uint8], strict=True), ids=str)
+@pytest.mark.parametrize(("switch", "kind"), [*zip(SWITCHES, [torch.int8, torch.uint8], strict=True)], ids=str)
 def test_the_layers_of_the_blocks_become_small_and_nothing_else(saved, switch, kind) -> None:
     whole, small = load(saved)[0], load(saved, **switch)[0]
     linear = {name for name, module in whole.named_modules() if isinstance(module, nn.Linear)} - {"lm_head"}
@@ -51,7 +51,7 @@ def test_the_layers_of_the_blocks_become_small_and_nothing_else(saved, switch, k
     assert type(small.lm_head) is nn.Linear
 
 
-@pytest.mark.parametrize(("switch", "bits"), zip(SWITCHES, [8, 4.5], strict=True), ids=str)
+@pytest.mark.parametrize(("switch", "bits"), [*zip(SWITCHES, [8, 4.5], strict=True)], ids=str)
 def test_its_size_is_what_the_bits_say(saved, switch, bits) -> None:
     whole, small = load(saved)[0], load(saved, **switch)[0]
     weights = sum(m.weight.numel() for n, m in whole.named_modules() if isinstance(m, nn.Linear) and n != "lm_head")
