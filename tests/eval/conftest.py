@@ -19,7 +19,9 @@ def problems():
 
 @pytest.fixture(scope="module")
 def pool():
-    with JudgePool(SandboxSection(num_workers=2, cpu_seconds=1.0, wall_seconds=3.0)) as pool:
+    # Little memory: on a busy machine, filling the default gigabyte takes longer than the second of CPU.
+    bounds = SandboxSection(num_workers=2, cpu_seconds=1.0, wall_seconds=3.0, memory_bytes=1 << 28)
+    with JudgePool(bounds) as pool:
         yield pool
 
 
