@@ -8,7 +8,7 @@ import argparse
 import sys
 
 from codelm.data.manifest import Manifest, load_manifest
-from codelm.data.shards import ShardReader
+from codelm.data.shard_reader import ShardReader
 from codelm.data.trace import documents_of_sample
 from codelm.errors import DataError, exit_on_error
 from codelm.tokenizer import load_tokenizer

@@ -43,6 +43,10 @@ class Document:
     """Git's id of the file's bytes."""
     digest: bytes
     """16 bytes of BLAKE2b of the file's bytes: files with one digest are duplicates."""
+    trained: tuple[tuple[int, int], ...] | None = None
+    """The character ranges (first, end) that the loss is computed on, of instruction data; None: the whole text."""
+    changed: int | None = None
+    """When the file was last changed, in seconds since 1970, where git says so and the split asks for it."""
 
 
 @dataclass

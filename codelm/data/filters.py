@@ -8,7 +8,7 @@ line 100, a quarter letters and digits; no line limits for prose, SQL, R and not
 import re
 from pathlib import PurePosixPath
 
-from codelm.config.data import FiltersSection
+from codelm.config.cleaning import FiltersSection
 
 WITHOUT_LINE_LIMITS = frozenset({"markdown", "restructuredtext", "sql", "r", "jupyter"})
 

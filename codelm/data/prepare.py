@@ -13,7 +13,8 @@ from functools import partial
 from pathlib import Path
 
 import codelm
-from codelm.config.data import DataConfig, FiltersSection
+from codelm.config.cleaning import FiltersSection
+from codelm.config.data import DataConfig
 from codelm.data.documents import Counts
 from codelm.data.engine import LocalEngine
 from codelm.data.manifest import Manifest, save_manifest

@@ -65,7 +65,7 @@ def select(partitions: Iterable[Iterable[Record]], config: DataConfig, counts: C
     size = np.array(sizes, dtype=np.int64)
 
     split = np.where(held_out(digest, config.seed, config.split.validation), 1, 0).astype(np.uint8)
-    if config.filters.drop_duplicates:
+    if config.dedup.exact:
         _leave_out(~_first_of_each(digest), "duplicate", split, language, names, counts)
     if config.max_bytes_per_language is not None:
         over = _over_limit(digest, size, language, split, config.max_bytes_per_language, config.seed)

@@ -12,7 +12,8 @@ import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from codelm.config.data import DataConfig, FiltersSection, SourceSection
+from codelm.config.cleaning import FiltersSection
+from codelm.config.data import CodeSource, DataConfig
 from codelm.data.documents import OTHER, Counts, Document, FileEntry, Repository
 from codelm.data.filters import decode, path_reason, text_reason
 from codelm.data.git_objects import LOST, SUBMODULE, SYMLINK, BlobReader, is_repository, list_tree, resolve_commit
@@ -23,7 +24,7 @@ from codelm.languages import language_of
 _HISTORY_FOLDERS = frozenset({".git", ".hg", ".svn", ".bzr"})
 
 
-def find_repositories(key: str, source: SourceSection) -> list[Repository]:
+def find_repositories(key: str, source: CodeSource) -> list[Repository]:
     """The repositories of one source, in the order of their names.
 
     Raises:
@@ -50,7 +51,7 @@ def _real(path: str) -> str:
     return os.path.realpath(os.path.expanduser(path))
 
 
-def _repository(name: str, root: str, source: SourceSection, key: str) -> Repository:
+def _repository(name: str, root: str, source: CodeSource, key: str) -> Repository:
     if is_repository(root):
         return Repository(name, root, resolve_commit(root, source.commit or "HEAD"), source.licence)
     if source.commit is not None and not source.repository_per_folder:
@@ -66,6 +67,8 @@ def list_files(config: DataConfig, counts: Counts) -> Iterator[tuple[Repository,
     """
     chosen = set(config.languages) if config.languages is not None else None
     for key, source in config.sources.items():
+        if not isinstance(source, CodeSource):
+            continue
         included = compile_globs(source.include)
         excluded = compile_globs(source.exclude)
         for repository in find_repositories(key, source):

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from codelm.config.data import DataConfig, FiltersSection
+from codelm.config.cleaning import FiltersSection
+from codelm.config.data import DataConfig
 from codelm.data.documents import Counts
 from codelm.data.engine import LocalEngine, whole_folder
 from codelm.data.manifest import StreamInfo

@@ -18,8 +18,18 @@ from codelm.errors import DataError
 WORK_FOLDER = ".work"
 TOKENIZER_FOLDER = "tokenizer"
 _SETTINGS_FILE = "settings.json"
-_WITHOUT_EFFECT = ("output_folder", "num_workers")
-_BEFORE_TOKENIZER = ("sources", "languages", "filters")
+_WITHOUT_EFFECT = ("output_folder", "engine", "num_workers")
+_BEFORE_TOKENIZER = (
+    "sources",
+    "exclude_repositories",
+    "languages",
+    "notebooks",
+    "filters",
+    "licences",
+    "secrets",
+    "dedup",
+    "decontamination",
+)
 """The settings that the plan and the documents depend on; what comes later is decided anew by every run."""
 
 

@@ -15,7 +15,7 @@ from codelm.config.train import TrainConfig
 from codelm.console import is_rank_zero
 from codelm.data.manifest import Manifest, load_manifest
 from codelm.data.mixture import Schedule, build_schedule, implied_epochs, resolve_shares
-from codelm.data.shards import ShardReader
+from codelm.data.shard_reader import ShardReader
 from codelm.data.stream import HeldOutDataset, MixtureDataset, StreamIdentity, eval_loader, train_loader
 from codelm.errors import CheckpointError, ConfigError, DataError, TokenizerError
 from codelm.model import ReplitCodeConfig, ReplitCodeForCausalLM

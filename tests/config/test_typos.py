@@ -17,20 +17,27 @@ from codelm.config.suggest import closest
 from codelm.errors import ConfigError
 from codelm.languages import LANGUAGES
 
-Sections = Iterator[tuple[tuple[str, ...], dict[str, str], type[Section]]]
+Path = tuple[str, ...]
+Sections = Iterator[tuple[Path, dict[Path, str], type[Section]]]
 
 
-def sections(schema: type[Section], above: tuple[str, ...] = (), given: dict[str, str] | None = None) -> Sections:
-    """Every section class of a kind with the path it may stand at, and the `name` that chooses it."""
-    yield above, given or {}, schema
+def sections(schema: type[Section], above: Path = (), given: dict[Path, str] | None = None) -> Sections:
+    """Every section class of a kind with the path it may stand at, and the `name`s on the way that choose it."""
+    given = given or {}
+    yield above, given, schema
     for key, field in schema.model_fields.items():
         found = shape(field.annotation)
-        by_name = names(found.models) if len(found.models) > 1 else {}
-        for model in found.models:
-            chosen = [name for name, other in by_name.items() if other is model]
-            yield from sections(model, (*above, key), {"name": chosen[0]} if chosen else {})
-        for model in shape(found.entry).models if found.entry is not None else ():
-            yield from sections(model, (*above, key, "mine"), {})
+        yield from alternatives(found.models, (*above, key), given)
+        if found.entry is not None:
+            yield from alternatives(shape(found.entry).models, (*above, key, "mine"), given)
+
+
+def alternatives(models: tuple[type[Section], ...], path: Path, given: dict[Path, str]) -> Sections:
+    """The sections of a place that holds one of several."""
+    by_name = names(models) if len(models) > 1 else {}
+    for model in models:
+        mine = [name for name, other in by_name.items() if other is model]
+        yield from sections(model, path, {**given, path: mine[0]} if mine else given)
 
 
 EVERY_SECTION = [
@@ -57,9 +64,12 @@ def typos(key: str) -> set[str]:
 @pytest.mark.parametrize(("kind", "path", "given", "model"), EVERY_SECTION)
 def test_a_wrong_letter_is_caught_and_the_right_key_suggested(kind, path, given, model, write, problems):
     keys = set(model.model_fields)
-    head = [f"{'  ' * level}{part}:" for level, part in enumerate(path)]
+    head = [f"name: {given[()]}"] if () in given else []
+    for level, part in enumerate(path, 1):
+        head.append(f"{'  ' * (level - 1)}{part}:")
+        if path[:level] in given:
+            head.append(f"{'  ' * level}name: {given[path[:level]]}")
     indent = "  " * len(path)
-    head += [f"{indent}{key}: {value}" for key, value in given.items()]
     for key in keys:
         wrong = sorted(typo for typo in typos(key) - keys if typo not in YAML_WORDS)
         for start in range(0, len(wrong), 50):
@@ -99,9 +109,9 @@ VALUES = st.recursive(
 @given(kind=st.sampled_from(sorted(SCHEMAS)), data=st.data())
 def test_whatever_value_a_key_has_the_answer_is_a_configuration_or_lines(kind, data, write):
     path, chosen, model = data.draw(st.sampled_from(list(sections(SCHEMAS[kind]))))
-    values: object = {**chosen, data.draw(st.sampled_from(list(model.model_fields))): data.draw(VALUES)}
-    for part in reversed(path):
-        values = {part: values}
+    values: object = {data.draw(st.sampled_from(list(model.model_fields))): data.draw(VALUES)}
+    for level in range(len(path), 0, -1):
+        values = {path[level - 1]: {**({"name": chosen[path[:level]]} if path[:level] in chosen else {}), **values}}
     write("base.yaml", kind)
     child = write("x.yaml", yaml.safe_dump({"extends": "base.yaml", **values}, allow_unicode=True))
     try:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from codelm.config.data import FiltersSection
+from codelm.config.cleaning import FiltersSection
 from codelm.data.filters import alphanumeric_share, decode, path_reason, text_reason
 
 STDLIB = Path(sysconfig.get_path("stdlib"))

@@ -16,7 +16,7 @@ import pytest
 from codelm.config.data import DataConfig
 from codelm.data.manifest import load_manifest
 from codelm.data.prepare import prepare, survey
-from codelm.data.shards import ShardReader
+from codelm.data.shard_reader import ShardReader
 from codelm.errors import DataError, TokenizerError
 from codelm.tokenizer import load_tokenizer
 from codelm.tokenizer_training import train_tokenizer

@@ -77,7 +77,7 @@ def test_the_first_copy_is_kept_across_partitions() -> None:
 
 def test_duplicates_can_be_kept_and_stay_on_one_side() -> None:
     records = RECORDS[:50] * 2
-    selection, counts = decide(records, filters={"drop_duplicates": False})
+    selection, counts = decide(records, dedup={"exact": False})
     assert counts.to_dict() == {}
     np.testing.assert_array_equal(selection.split[:50], selection.split[50:])
 

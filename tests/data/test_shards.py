@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codelm.data.shards import ShardReader, ShardWriter, token_dtype, write_atomically
+from codelm.data.shard_reader import ShardReader
+from codelm.data.shards import ShardWriter, token_dtype, write_atomically
 from codelm.errors import DataError, EnvironmentFailure, from_os_error
 
 LENGTH = 48

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from codelm.config.data import DataConfig, FiltersSection, SourceSection
+from codelm.config.cleaning import FiltersSection
+from codelm.config.data import CodeSource, DataConfig
 from codelm.data.documents import Counts, Document
 from codelm.data.sources import blob_id, compile_globs, find_repositories, list_files, read_documents
 from codelm.errors import DataError
@@ -207,7 +208,7 @@ def test_names_that_are_not_utf8_come_out_of_git_too(tmp_path: Path, git: Git) -
 def test_a_file_that_becomes_a_link_or_vanishes_while_reading_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text("x = 1\n")
     (tmp_path / "b.py").write_text("x = 2\n")
-    repository = find_repositories("x", SourceSection(path=str(tmp_path)))[0]
+    repository = find_repositories("x", CodeSource(path=str(tmp_path)))[0]
     counts = Counts()
     config = DataConfig.model_validate(
         {
@@ -228,7 +229,7 @@ def test_a_file_that_becomes_a_link_or_vanishes_while_reading_is_not_followed(tm
 
 def test_a_file_that_grew_meanwhile_is_too_large(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text("x = 1\n")
-    repository = find_repositories("x", SourceSection(path=str(tmp_path)))[0]
+    repository = find_repositories("x", CodeSource(path=str(tmp_path)))[0]
     counts = Counts()
     files = [file for _, file in [*_list(tmp_path, counts)]]
     (tmp_path / "a.py").write_text("x = 1\n" * 10_000)

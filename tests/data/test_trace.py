@@ -7,7 +7,7 @@ import pytest
 
 from codelm.config.data import DataConfig
 from codelm.data.prepare import prepare
-from codelm.data.shards import ShardReader
+from codelm.data.shard_reader import ShardReader
 from codelm.data.trace import documents_of_sample
 from codelm.errors import DataError
 from codelm.tokenizer import load_tokenizer
