@@ -104,7 +104,20 @@ def _some_share(shares: dict[str, float]) -> dict[str, float]:
 
 
 LanguageName = Annotated[str, AfterValidator(known_language), Field(json_schema_extra={"enum": [*LANGUAGES]})]
-Shares = Annotated[dict[LanguageName, Annotated[float, Field(ge=0)]], AfterValidator(_some_share)]
+
+INSTRUCTIONS = "instructions"
+"""The stream of instruction data in a prepared corpus: it stands beside the languages."""
+
+
+def _known_stream(name: str) -> str:
+    return name if name == INSTRUCTIONS else known_language(name)
+
+
+_STREAMS = Field(json_schema_extra={"enum": [*LANGUAGES, INSTRUCTIONS]})
+StreamName = Annotated[str, AfterValidator(_known_stream), _STREAMS]
+"""A language, or `instructions`."""
+
+Shares = Annotated[dict[StreamName, Annotated[float, Field(ge=0)]], AfterValidator(_some_share)]
 Preset = Literal["corpus", "natural", "replit-order"]
 
 

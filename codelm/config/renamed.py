@@ -75,7 +75,6 @@ _TRAIN = {
     "train_loader.batch_size": "write `global_train_batch_size`",
     "train_data.local": "write `train_data.path`",
     "train_data.remote": "write `train_data.path`",
-    "train_data.streams": "write `train_data.mixture: {python: 1.0, …}`, shares by language",
     "train_data.weights": "write `train_data.mixture: {python: 1.0, …}`, shares by language",
     "train_data.proportion": "write `train_data.mixture: {python: 1.0, …}`, shares by language",
     "train_data.batch_size": "write `global_train_batch_size` at the top level",
