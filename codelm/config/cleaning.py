@@ -50,9 +50,13 @@ class NearDuplicatesSection(Section):
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.7
     """Of the Jaccard similarity of the sets of n-grams."""
     num_permutations: Annotated[int, Field(ge=16, le=1024)] = 128
+    """Entries of a signature, of four bytes each on disk; the similarity's standard error is at most 0.5 / sqrt of it."""
     ngram: PositiveInt = 5
+    """Tokens (runs of letters, digits and underscores) in a row; a file is the set of its n-grams."""
     min_tokens: PositiveInt = 10
     """Shorter files are compared by their bytes alone."""
+    verify: bool = True
+    """Join two files only when their signatures agree in a share of `threshold`; false joins all that share a band."""
 
 
 class DedupSection(Section):
@@ -69,7 +73,9 @@ class DecontaminationSection(Section):
     benchmarks: list[str] = Field(default_factory=lambda: ["humaneval"])
     """`humaneval` (always at hand), or paths of JSONL files of problems (MBPP, MultiPL-E, a repository benchmark)."""
     ngram: PositiveInt = 13
-    """Normalised words in a row that a file must share with a problem."""
+    """Words in a row (in lower case, whatever stands between them) that a file must share with a problem."""
+    min_substring: PositiveInt = 50
+    """Characters of a docstring or a solution, words alone, from which on it is looked for as a whole too."""
 
 
 class CleaningSections(Section):
