@@ -2,13 +2,21 @@
 
 A balanced Feistel network over the smallest even number of bits that holds n, walked until the value falls below n
 (Black and Rogaway, "Ciphers with Arbitrary Finite Domains", 2002). It shuffles; it does not encrypt.
+`permute` and `mix_key` take single integers, `permute_all` and `mix_keys` arrays, with the same results.
 """
+
+from typing import TypeVar
+
+import numpy as np
 
 _MASK = (1 << 64) - 1
 _ROUNDS = 4
 
+Integers = TypeVar("Integers", int, np.ndarray)
+"""An integer below 2^64, or a uint64 array."""
 
-def _mix(value: int) -> int:
+
+def _mix(value: Integers) -> Integers:
     """The finaliser of SplitMix64 (Steele, Lea and Flood, 2014): a bijection of 64-bit integers."""
     value = (value + 0x9E3779B97F4A7C15) & _MASK
     value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
@@ -22,6 +30,12 @@ def mix_key(*parts: int) -> int:
     for part in parts:
         key = _mix(key ^ (part & _MASK))
     return key
+
+
+def mix_keys(key: np.ndarray | int, part: np.ndarray) -> np.ndarray:
+    """`mix_key(key, part)` for arrays, both of shape (n,), or one key for all; uint64."""
+    keys = np.asarray(key, np.uint64) + np.zeros(len(part), np.uint64)
+    return _mix(_mix(keys) ^ part.astype(np.uint64))
 
 
 def permute(index: int, size: int, key: int) -> int:
@@ -38,3 +52,25 @@ def permute(index: int, size: int, key: int) -> int:
         value = (left << half) | right
         if value < size:
             return value
+
+
+def permute_all(indices: np.ndarray, sizes: np.ndarray | int, keys: np.ndarray | int) -> np.ndarray:
+    """`permute` for arrays: the images of `indices`, shape (n,), int64; a size and a key each, or one for all."""
+    count = len(indices)
+    value = indices.astype(np.uint64)
+    size = np.broadcast_to(np.asarray(sizes, np.uint64), count)
+    key = np.broadcast_to(np.asarray(keys, np.uint64), count)
+    if (value >= size).any():
+        raise IndexError(f"an index is outside its range: {indices[value >= size][0]}")
+    # The bits of size - 1, exactly: a float64 holds integers below 2^53, and no corpus has more samples.
+    bits = np.frexp((size - 1).astype(np.float64))[1]
+    half = np.maximum(1, (bits + 1) // 2).astype(np.uint64)
+    low = (np.uint64(1) << half) - np.uint64(1)
+    pending = np.arange(count)
+    while len(pending):
+        left, right = value[pending] >> half[pending], value[pending] & low[pending]
+        for turn in range(_ROUNDS):
+            left, right = right, left ^ (_mix(key[pending] ^ _mix(right + np.uint64(turn << 32))) & low[pending])
+        value[pending] = (left << half[pending]) | right
+        pending = pending[value[pending] >= size[pending]]
+    return value.astype(np.int64)
