@@ -1,5 +1,6 @@
 """What a corpus is made from and how: the YAML of `data_prep/main.py`, a class for each section."""
 
+from datetime import date
 from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
@@ -41,6 +42,9 @@ class ColumnsSection(Section):
     licence: str = "licence"
     """An SPDX id, or a list of them."""
     language: str = "language"
+    """A name of one of the 20 languages, such as `C++`; rows of others are left out."""
+    blob: str = "blob"
+    """Git's id of the contents; computed where it is absent."""
 
 
 class RecordsSource(Section):
@@ -75,6 +79,7 @@ class HubSource(Section):
         commit="max_stars_repo_head_hexsha",
         licence="max_stars_repo_licenses",
         language="lang",
+        blob="hexsha",
     )
     """By default those of The Stack."""
     limit_per_language: PositiveInt | None = None
@@ -91,10 +96,18 @@ class InstructionsSource(Section):
     user_template: str = "### Instruction:\n{content}\n\n### Response:\n"
     """How a turn of `messages` is written; `prompt` and `response` are taken as they are."""
     assistant_template: str = "{content}\n"
-    """The text that the loss is computed on, with the end-of-text token after the last turn."""
+    """An answer: from its content on the loss is computed, with the end-of-text token after the last one."""
     repository: str | None = None
     licence: str | None = None
     limit: PositiveInt | None = None
+    """The first n rows only."""
+
+    @model_validator(mode="after")
+    def _templates_hold_the_content_once(self) -> "InstructionsSource":
+        for role in ("system", "user", "assistant"):
+            if getattr(self, f"{role}_template").count("{content}") != 1:
+                raise ValueError(f"{role}_template must hold `{{content}}` once, where the turn's text goes")
+        return self
 
 
 def _source_kind(value: object) -> str:
@@ -156,6 +169,11 @@ class SplitSection(Section):
     def _time_needs_a_date(self) -> "SplitSection":
         if (self.by == "time") != (self.since is not None):
             raise ValueError("`by: time` and `since` (a date such as 2026-01-31) belong together")
+        if self.since is not None:
+            try:
+                date.fromisoformat(self.since)
+            except ValueError:
+                raise ValueError(f"since: `{self.since}` is no day of the calendar") from None
         if self.validation + self.held_out >= 1:
             raise ValueError("validation and held_out leave nothing to train on; their sum must be below 1")
         return self

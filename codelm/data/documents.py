@@ -2,6 +2,9 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Literal
+
+from codelm.config.data import InstructionsSource, RecordsSource
 
 OTHER = "other"
 """The language under which files of no known language are counted."""
@@ -9,24 +12,42 @@ OTHER = "other"
 
 @dataclass(frozen=True)
 class Repository:
-    """Where files come from: a folder, or a git repository at a commit."""
+    """Where files come from: a folder, a git repository at a commit, or files that hold documents in rows."""
 
     name: str
     root: str
-    """The folder, or the git repository, on this machine."""
+    """The folder, or the git repository, on this machine; of rows, what the paths of the files have in common."""
     commit: str | None = None
-    """The full commit id when git reads it; None for a plain folder."""
+    """The full commit id when git reads it; None for a plain folder and for rows."""
     licence: str | None = None
+    rows: RecordsSource | InstructionsSource | None = field(default=None, hash=False)
+    """How rows become documents; None where a file is a document."""
+
+    @property
+    def kind(self) -> Literal["folder", "git", "records", "instructions"]:
+        """What its files are: documents (folder, git), or rows of documents or of conversations."""
+        if self.rows is not None:
+            return self.rows.name
+        return "folder" if self.commit is None else "git"
 
 
 @dataclass(frozen=True)
 class FileEntry:
-    """A file before it is read; `path` is inside the repository, with forward slashes."""
+    """A file before it is read, or a part of a file of rows, which holds many documents."""
 
     path: str
+    """Inside the repository, with forward slashes; of rows, the whole path or URL."""
     size: int
+    """In bytes, of the file or the part."""
     object_id: str | None = None
     """Git's id of the contents, when git lists the file."""
+    changed: int | None = None
+    """When git last saw it changed, in seconds since 1970, if the split asks for it."""
+    first: int = 0
+    end: int | None = None
+    """The part [first, end) of a file of rows: of JSON Lines those that begin at these bytes, of Parquet row groups."""
+    rows: int | None = None
+    """At most so many rows of the part; None means all."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +68,14 @@ class Document:
     """The character ranges (first, end) that the loss is computed on, of instruction data; None: the whole text."""
     changed: int | None = None
     """When the file was last changed, in seconds since 1970, where git says so and the split asks for it."""
+
+
+@dataclass(frozen=True)
+class Drop:
+    """A file or row that becomes no document, and the name of the reason."""
+
+    language: str
+    reason: str
 
 
 @dataclass

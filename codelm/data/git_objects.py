@@ -3,6 +3,7 @@
 So `.gitignore`, history and bare repositories are respected, and no file of the repository is executed.
 """
 
+import contextlib
 import os
 import subprocess
 from collections.abc import Iterator
@@ -64,37 +65,99 @@ def list_tree(repository: str, commit: str) -> Iterator[TreeEntry]:
             mode = LOST if size == "BAD" else mode
             yield TreeEntry(mode, FileEntry(os.fsdecode(path), int(size) if size.isdigit() else 0, object_id))
     if process.returncode != 0:
-        raise DataError(
-            f"git cannot read commit {commit} of {repository}: it is damaged or incomplete;"
-            " repair it with `git fsck`, or leave it out"
-        )
+        raise _damaged(repository, commit)
+
+
+def has_commit(repository: str, commit: str) -> bool:
+    """Whether the repository holds the commit with this id."""
+    return _run(_git(repository, "cat-file", "-e", f"{commit}^{{commit}}")).returncode == 0
+
+
+def _damaged(repository: str, commit: str, what: str = "") -> DataError:
+    return DataError(
+        f"git cannot read {what}commit {commit} of {repository}: it is damaged or incomplete;"
+        " repair it with `git fsck`, or leave it out"
+    )
+
+
+def change_times(repository: str, commit: str) -> dict[str, int]:
+    """When each file of a commit last changed, in seconds since 1970: the committer's time of the last commit that did.
+
+    The history is that of first parents, so a merge dates what it brings: the file was not there before. Every file of
+    the commit is found (the walk ends at a commit that adds all it holds); files that are no longer there may be too.
+    The history of a shallow clone begins where it was cut.
+
+    Raises:
+        DataError: when git cannot read the history.
+    """
+    # Whatever a user's settings say: no signature is checked (a program would run), every commit's files are shown.
+    command = _git(
+        repository,
+        *("-c", "log.showRoot=true", "-c", "diff.orderFile=", "log", "-z", "--raw", "--no-abbrev", "--format=%ct"),
+        *("--first-parent", "--diff-merges=first-parent", "--no-renames", "--no-relative", "--no-show-signature"),
+        *("--no-notes", "--no-color", "--no-decorate", "--no-ext-diff", "--no-mailmap", "--end-of-options", commit),
+    )
+    times: dict[str, int] = {}
+    with _start(command, stdin=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        time, is_path = 0, False
+        for token in _split_at_nul(process.stdout):
+            if is_path:
+                times.setdefault(os.fsdecode(token), time)
+                is_path = False
+            else:
+                # A commit's time, or the description of a change, which its path follows.
+                token = token.strip()
+                is_path = token.startswith(b":")
+                time = int(token) if token and not is_path else time
+    if process.returncode != 0:
+        raise _damaged(repository, commit, "the history of ")
+    return times
+
+
+def read_blob_at(repository: str, commit: str, path: str) -> bytes | None:
+    """The bytes of a file of a commit, or None when there is none, or it cannot be read."""
+    result = _run(_git(repository, "cat-file", "blob", f"{commit}:{path}"))
+    return result.stdout if result.returncode == 0 else None
 
 
 class BlobReader:
     """Contents by object id, through one `git cat-file --batch` process."""
 
     def __init__(self, repository: str) -> None:
-        self._process = _start(_git(repository, "cat-file", "--batch"), stdin=subprocess.PIPE)
+        self._command = _git(repository, "cat-file", "--batch")
+        self._process = _start(self._command, stdin=subprocess.PIPE)
 
     def read(self, object_id: str) -> bytes | None:
-        """The object's bytes, or None when the repository does not hold it (a partial clone, damage)."""
+        """The object's bytes, or None when the repository does not hold it (a partial clone), or it is damaged."""
+        contents, alive = self._ask(object_id)
+        if not alive:
+            # Git gives up at a damaged object; the ones after it may be whole.
+            self.close()
+            self._process = _start(self._command, stdin=subprocess.PIPE)
+        return contents
+
+    def _ask(self, object_id: str) -> tuple[bytes | None, bool]:
+        """The contents, and whether git still listens."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:
             self._process.stdin.write(f"{object_id}\n".encode())
             self._process.stdin.flush()
         except BrokenPipeError:
-            return None
+            return None, False
         header = self._process.stdout.readline().split()
         if len(header) != 3:
-            return None
-        contents = self._process.stdout.read(int(header[2]) + 1)
-        return contents[:-1] if len(contents) == int(header[2]) + 1 else None
+            return None, bool(header)
+        size = int(header[2])
+        contents = self._process.stdout.read(size + 1)
+        return (contents[:-1], True) if len(contents) == size + 1 else (None, False)
 
     def close(self) -> None:
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
-                pipe.close()
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
         self._process.wait()
 
     def __enter__(self) -> Self:
@@ -109,16 +172,25 @@ def _git(repository: str, *arguments: str) -> list[str]:
     return ["git", "-c", "safe.directory=*", "-C", repository, *arguments]
 
 
-def _environment() -> dict[str, str]:
-    # A surrounding hook's GIT_DIR would redirect git; lazy fetching would reach for the network in a partial clone.
+def _environment(command: list[str]) -> dict[str, str]:
+    # A surrounding hook's GIT_DIR would redirect git; lazy fetching would reach for the network in a partial clone;
+    # without a ceiling, a repository around a broken one would be read in its place.
     kept = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    return {**kept, "GIT_NO_LAZY_FETCH": "1", "GIT_NO_REPLACE_OBJECTS": "1", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+    ceiling = os.path.dirname(os.path.realpath(command[command.index("-C") + 1]))
+    return {
+        **kept,
+        "GIT_CEILING_DIRECTORIES": ceiling,
+        "GIT_NO_LAZY_FETCH": "1",
+        "GIT_NO_REPLACE_OBJECTS": "1",
+        "GIT_TERMINAL_PROMPT": "0",
+        "LC_ALL": "C",
+    }
 
 
 def _start(command: list[str], stdin: int) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(
-            command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=_environment()
+            command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=_environment(command)
         )
     except FileNotFoundError:
         raise _no_git() from None
@@ -126,7 +198,7 @@ def _start(command: list[str], stdin: int) -> subprocess.Popen[bytes]:
 
 def _run(command: list[str]) -> subprocess.CompletedProcess[bytes]:
     try:
-        return subprocess.run(command, capture_output=True, env=_environment(), check=False)
+        return subprocess.run(command, capture_output=True, env=_environment(command), check=False)
     except FileNotFoundError:
         raise _no_git() from None
 

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
+from codelm.config.data import InstructionsSource, RecordsSource
 from codelm.data.documents import Document, FileEntry, Repository
 from codelm.data.shards import flush_to_disk
 
@@ -31,6 +32,8 @@ class Record:
     blob: str
     digest: str
     bytes: int
+    trained: list[list[int]] | None = None
+    """The character ranges [first, end] that the loss is computed on; None: the whole text."""
 
 
 def partition(files: Iterable[tuple[Repository, FileEntry]], partition_bytes: int = PARTITION_BYTES) -> Iterator[Plan]:
@@ -54,13 +57,34 @@ def plan_bytes(plan: Plan) -> int:
 
 
 def save_plan(plan: Plan, file: Path) -> None:
-    rows = [[asdict(repository), [[f.path, f.size, f.object_id] for f in files]] for repository, files in plan]
+    rows = [[_repository_fields(repository), [_entry_fields(entry) for entry in files]] for repository, files in plan]
     file.write_text(json.dumps(rows), encoding="utf-8")
 
 
 def load_plan(file: Path) -> Plan:
     rows = json.loads(file.read_text(encoding="utf-8"))
-    return [(Repository(**repository), [FileEntry(*fields) for fields in files]) for repository, files in rows]
+    return [(_repository(fields), [FileEntry(*entry) for entry in files]) for fields, files in rows]
+
+
+def _entry_fields(entry: FileEntry) -> list[Any]:
+    return [entry.path, entry.size, entry.object_id, entry.changed, entry.first, entry.end, entry.rows]
+
+
+def _repository_fields(repository: Repository) -> dict[str, Any]:
+    rows = repository.rows.model_dump() if repository.rows is not None else None
+    return {
+        "name": repository.name,
+        "root": repository.root,
+        "commit": repository.commit,
+        "licence": repository.licence,
+        "rows": rows,
+    }
+
+
+def _repository(fields: dict[str, Any]) -> Repository:
+    rows = fields.pop("rows")
+    section = {"records": RecordsSource, "instructions": InstructionsSource}.get(rows["name"]) if rows else None
+    return Repository(**fields, rows=section.model_validate(rows) if section else None)
 
 
 class DocumentWriter:
@@ -70,10 +94,12 @@ class DocumentWriter:
         self._texts: BinaryIO = (folder / "texts").open("wb")
         self._records: TextIO = (folder / "records.jsonl").open("w", encoding="utf-8")
 
-    def write(self, document: Document) -> None:
+    def write(self, document: Document) -> int:
+        """Returns the bytes of the text."""
         text = document.text.encode()
         self._texts.write(text)
         self._records.write(json.dumps(asdict(record_of(document, len(text)))) + "\n")
+        return len(text)
 
     def close(self) -> None:
         flush_to_disk(self._texts)
@@ -93,6 +119,7 @@ def record_of(document: Document, size: int) -> Record:
         blob=document.blob,
         digest=document.digest.hex(),
         bytes=size,
+        trained=None if document.trained is None else [list(span) for span in document.trained],
     )
 
 

@@ -11,8 +11,11 @@ import pytest
 
 from codelm.config.cleaning import FiltersSection
 from codelm.config.data import CodeSource, DataConfig
+from codelm.data.contents import blob_id
 from codelm.data.documents import Counts, Document
-from codelm.data.sources import blob_id, compile_globs, find_repositories, list_files, read_documents
+from codelm.data.globs import compile_globs
+from codelm.data.repositories import find_repositories
+from codelm.data.sources import list_files, read_documents
 from codelm.errors import DataError
 
 Git = Callable[..., str]

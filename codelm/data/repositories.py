@@ -1,0 +1,208 @@
+"""Sources of code, folders and git repositories, to their files and documents.
+
+Every file that is left out is counted by language and reason.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from codelm.config.cleaning import FiltersSection
+from codelm.config.data import CodeSource, DataConfig
+from codelm.data.contents import Provenance, make_document
+from codelm.data.documents import OTHER, Counts, Document, Drop, FileEntry, Repository
+from codelm.data.filters import path_reason
+from codelm.data.folders import HISTORY_FOLDERS, read_file, walk
+from codelm.data.git_objects import (
+    LOST,
+    SUBMODULE,
+    SYMLINK,
+    BlobReader,
+    change_times,
+    has_commit,
+    is_repository,
+    list_tree,
+    read_blob_at,
+    resolve_commit,
+)
+from codelm.data.globs import compile_globs
+from codelm.data.notebooks import NotebookForm
+from codelm.errors import DataError
+from codelm.languages import language_of
+
+
+def find_repositories(key: str, source: CodeSource) -> list[Repository]:
+    """The repositories of one source, in the order of their names, without submodules.
+
+    With `repository_per_folder`, a folder that `exclude` names as a whole is left out unread.
+
+    Raises:
+        DataError: when the path is no folder, or `commit` is given for what is no git repository.
+    """
+    root = _real(source.path)
+    if not os.path.isdir(root):
+        what = "is a file, not a folder" if os.path.exists(root) else "does not exist"
+        raise DataError(f"sources.{key}.path: {source.path} {what}; give a folder or a git repository")
+    name = source.repository or key
+    if not source.repository_per_folder:
+        return [_repository(name, root, source, key)]
+    try:
+        children = sorted(entry.name for entry in os.scandir(root) if entry.is_dir(follow_symlinks=False))
+    except OSError as error:
+        raise DataError(f"sources.{key}.path: {source.path} cannot be read ({error.strerror})") from None
+    excluded = compile_globs(source.exclude)
+    folders = [child for child in children if child not in HISTORY_FOLDERS and not excluded(child)]
+    # Files beside the folders belong to no folder's repository; they go under the source's own name.
+    loose = Repository(name, root, None, source.licence)
+    return [loose, *(_repository(child, os.path.join(root, child), source, key) for child in folders)]
+
+
+def _real(path: str) -> str:
+    return os.path.realpath(os.path.expanduser(path))
+
+
+def _repository(name: str, root: str, source: CodeSource, key: str) -> Repository:
+    if is_repository(root):
+        return Repository(name, root, resolve_commit(root, source.commit or "HEAD"), source.licence)
+    if source.commit is not None and not source.repository_per_folder:
+        raise DataError(f"sources.{key}: {source.path} is no git repository, so it has no commit `{source.commit}`")
+    return Repository(name, root, None, source.licence)
+
+
+def list_code(
+    key: str, source: CodeSource, config: DataConfig, counts: Counts
+) -> Iterator[tuple[Repository, FileEntry]]:
+    """Every file of a source whose path lets it pass; the others are counted.
+
+    Raises:
+        DataError: when the source cannot be read.
+    """
+    passes = _path_rules(source, config)
+    refused = compile_globs(config.exclude_repositories)
+    for found in find_repositories(key, source):
+        loose = source.repository_per_folder and found.root == _real(source.path)
+        prefix = f"{Path(found.root).name}/" if source.repository_per_folder and not loose else ""
+        waiting = [(found, prefix)]
+        while waiting:
+            repository, prefix = waiting.pop()
+            if refused(repository.name):
+                counts.drop(OTHER, "excluded_repository")
+                continue
+            times = {}
+            if config.split.by == "time" and repository.commit is not None:
+                times = change_times(repository.root, repository.commit)
+            below = []
+            for file, special in _entries(repository, flat=loose):
+                if special == "submodule" and source.submodules:
+                    submodule = _submodule(repository, file)
+                    if submodule is not None:
+                        below.append((submodule, f"{prefix}{file.path}/"))
+                        continue
+                language = language_of(file.path)
+                reason = special or passes(repository, prefix, file)
+                if reason is None:
+                    changed = times.get(file.path)
+                    yield repository, FileEntry(file.path, file.size, file.object_id, changed)
+                else:
+                    counts.drop(language.name if language else OTHER, reason)
+            waiting += reversed(below)
+
+
+def _path_rules(source: CodeSource, config: DataConfig) -> Callable[[Repository, str, FileEntry], str | None]:
+    """A function from a file (and its repository's path inside the source) to the reason why it is left out."""
+    chosen = set(config.languages) if config.languages is not None else None
+    included, excluded = compile_globs(source.include), compile_globs(source.exclude)
+
+    def reason(repository: Repository, prefix: str, file: FileEntry) -> str | None:
+        language = language_of(file.path)
+        if language is None:
+            return "not_a_language"
+        if chosen is not None and language.name not in chosen:
+            return "language_not_chosen"
+        inside = prefix + file.path
+        if (source.include and not included(inside)) or excluded(inside):
+            return "excluded"
+        on_path = path_reason(repository.name, file.path, config.filters)
+        if on_path is None and file.size == 0:
+            return "empty"
+        return on_path or ("too_large" if file.size > config.filters.max_file_bytes else None)
+
+    return reason
+
+
+def _submodule(repository: Repository, link: FileEntry) -> Repository | None:
+    """The checked-out repository behind an entry of a commit, at the commit it names, or None when it is not there."""
+    root = os.path.realpath(os.path.join(repository.root, link.path))
+    if not root.startswith(repository.root + "/") or not is_repository(root):
+        return None
+    assert link.object_id is not None
+    if not has_commit(root, link.object_id):
+        return None
+    return Repository(f"{repository.name}/{link.path}", root, link.object_id, repository.licence)
+
+
+def _entries(repository: Repository, flat: bool = False) -> Iterator[tuple[FileEntry, str | None]]:
+    """The files of a repository, each with the reason why it is no regular file, or None."""
+    if repository.commit is None:
+        yield from walk(repository.root, flat)
+        return
+    for entry in list_tree(repository.root, repository.commit):
+        yield entry.file, {SYMLINK: "symlink", SUBMODULE: "submodule", LOST: "unreadable"}.get(entry.mode)
+
+
+def read_code(
+    repository: Repository, files: list[FileEntry], filters: FiltersSection, notebooks: NotebookForm
+) -> Iterator[tuple[FileEntry, Document | Drop]]:
+    """Each file with its document, or the reason why its contents make none."""
+    with _Opened(repository, filters.max_file_bytes) as read:
+        for file in files:
+            language = language_of(file.path)
+            assert language is not None
+            contents = read(file)
+            if contents is None:
+                yield file, Drop(language.name, "unreadable")
+                continue
+            source = Provenance(
+                path=file.path,
+                repository=repository.name,
+                commit=repository.commit,
+                language=language.name,
+                licence=repository.licence,
+                blob=file.object_id,
+                changed=file.changed,
+            )
+            yield file, make_document(contents, source, filters, notebooks)
+
+
+class _Opened:
+    """A function from a file's entry to its bytes (None when unreadable), for the time of a `with`."""
+
+    def __init__(self, repository: Repository, limit: int) -> None:
+        self.repository, self.limit = repository, limit
+        self.blobs: BlobReader | None = None
+
+    def __enter__(self) -> Callable[[FileEntry], bytes | None]:
+        if self.repository.commit is None:
+            return lambda file: read_file(self.repository.root, file.path, self.limit)
+        blobs = self.blobs = BlobReader(self.repository.root)
+        return lambda file: blobs.read(file.object_id or "")
+
+    def __exit__(self, *_: object) -> None:
+        if self.blobs is not None:
+            self.blobs.close()
+
+
+def read_path(repository: Repository, path: str, limit: int = 1_000_000) -> bytes | None:
+    """A file of a folder or of a repository's commit by its path; None when there is none, or it cannot be read."""
+    if repository.commit is not None:
+        return read_blob_at(repository.root, repository.commit, path)
+    contents = read_file(repository.root, path, limit)
+    return contents if contents is not None and len(contents) <= limit else None
+
+
+def read_matching(repository: Repository, wanted: Callable[[str], bool], limit: int = 1_000_000) -> dict[str, bytes]:
+    """The files of up to `limit` bytes whose paths are wanted (such as .gitattributes and licences), in one pass."""
+    files = [file for file, special in _entries(repository) if special is None and wanted(file.path)]
+    with _Opened(repository, limit) as read:
+        found = {file.path: read(file) for file in files if file.size <= limit}
+    return {path: contents for path, contents in found.items() if contents is not None and len(contents) <= limit}
