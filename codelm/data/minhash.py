@@ -1,9 +1,10 @@
 """MinHash signatures of texts: equal entries of two signatures estimate how much two texts have in common.
 
-A text is the set of its shingles: every `ngram` tokens in a row, a token being a run of letters, digits and underscores
-(BigCode's near-duplicate detection cuts so). Its signature is the least value of the shingles' hashes under each of
-`num_permutations` orders, and two texts agree in an order with the probability of their sets' Jaccard similarity
-(Broder, "On the resemblance and containment of documents", 1997).
+A text is the set of its shingles: every `ngram` tokens in a row, a token being a run of ASCII letters, digits,
+underscores and characters beyond ASCII. (BigCode's near-duplicate detection takes the latter for separators, and so
+takes a user interface's Arabic words for a copy of its Persian ones.) Its signature is the least value of the shingles'
+hashes under each of `num_permutations` orders, and two texts agree in an order with the probability of their sets'
+Jaccard similarity (Broder, "On the resemblance and containment of documents", 1997).
 
 Many texts are hashed at once, without a Python loop over tokens: what is no token is squeezed to one separator, a
 shingle is a span of the bytes that are left, and a span's hash is the difference of two prefix sums. All arithmetic is
@@ -11,6 +12,7 @@ on integers that wrap, and all constants are computed here, so that signatures a
 """
 
 import functools
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -83,10 +85,41 @@ def similarity(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     return (left == right).mean(axis=1)
 
 
+@functools.lru_cache
+def optimal_bands(threshold: float, num_permutations: int, missed: float = 0.5) -> tuple[int, int]:
+    """Bands and rows a band, for which pairs are told apart best at a Jaccard similarity of `threshold`.
+
+    A pair of similarity s shares a bucket with probability 1 - (1 - s^rows)^bands. What is minimised is the area of the
+    pairs found below the threshold, times 1 - missed, and of those missed above it, times `missed` (the rule of
+    datasketch and of BigCode, whose weights are both 0.5).
+    """
+    points = (np.arange(1000) + 0.5) / 1000
+    below, above = points * threshold, threshold + points * (1 - threshold)
+    best = (math.inf, 0, 0)
+    for rows in range(1, num_permutations + 1):
+        for bands in range(1, num_permutations // rows + 1):
+            found = threshold * float(np.mean(1 - (1 - below**rows) ** bands))
+            lost = (1 - threshold) * float(np.mean((1 - above**rows) ** bands))
+            best = min(best, ((1 - missed) * found + missed * lost, bands, rows))
+    return best[1:]
+
+
+def band_hashes(signatures: np.ndarray, bands: int, rows: int) -> np.ndarray:
+    """A hash of each band of each signature, uint64 (bands, documents)."""
+    hashes = np.zeros((bands, len(signatures)), dtype=np.uint64)
+    for band in range(bands):
+        for row in range(rows):
+            # Odd factors, modulo 2^64: two bands that differ collide once in some 2^64 times.
+            hashes[band] += signatures[:, band * rows + row].astype(np.uint64) * np.uint64(mix_key(4, row) | 1)
+        hashes[band] ^= hashes[band] >> np.uint64(32)
+        hashes[band] *= np.uint64(mix_key(5) | 1)
+    return hashes
+
+
 @functools.cache
 def _separators_as_zero() -> bytes:
     word = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"
-    return bytes(byte if byte in word else 0 for byte in range(256))
+    return bytes(byte if byte in word or byte >= 128 else 0 for byte in range(256))
 
 
 @functools.cache
