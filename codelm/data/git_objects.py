@@ -93,7 +93,17 @@ def change_times(repository: str, commit: str) -> dict[str, int]:
     # Whatever a user's settings say: no signature is checked (a program would run), every commit's files are shown.
     command = _git(
         repository,
-        *("-c", "log.showRoot=true", "-c", "diff.orderFile=", "log", "-z", "--raw", "--no-abbrev", "--format=%ct"),
+        *(
+            "-c",
+            "log.showRoot=true",
+            "-c",
+            "diff.orderFile=/dev/null",
+            "log",
+            "-z",
+            "--raw",
+            "--no-abbrev",
+            "--format=%ct",
+        ),
         *("--first-parent", "--diff-merges=first-parent", "--no-renames", "--no-relative", "--no-show-signature"),
         *("--no-notes", "--no-color", "--no-decorate", "--no-ext-diff", "--no-mailmap", "--end-of-options", commit),
     )

@@ -1,9 +1,13 @@
 """Folders and git repositories to documents, with everything hostile that a disk can hold."""
 
 import os
+import re
+import shutil
+import socket
 import subprocess
 import sysconfig
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +17,29 @@ from codelm.config.cleaning import FiltersSection
 from codelm.config.data import CodeSource, DataConfig
 from codelm.data.contents import blob_id
 from codelm.data.documents import Counts, Document
+from codelm.data.git_objects import change_times, list_tree
 from codelm.data.globs import compile_globs
-from codelm.data.repositories import find_repositories
+from codelm.data.repositories import find_repositories, read_matching, read_path
 from codelm.data.sources import list_files, read_documents
 from codelm.errors import DataError
 
 Git = Callable[..., str]
 
 
+def configured(path: Path, source: dict[str, Any], **changes: Any) -> DataConfig:
+    settings = {
+        "run_name": "x",
+        "sources": {"mine": {"path": str(path), **source}},
+        "tokenizer": {"path": "unused"},
+        "max_seq_len": 8,
+        "output_folder": "unused",
+    }
+    return DataConfig.model_validate({**settings, **changes})
+
+
 def read(path: Path, **source: Any) -> tuple[list[Document], dict[str, dict[str, int]]]:
     """Every document of one source, and what was dropped."""
-    config = DataConfig.model_validate(
-        {
-            "run_name": "x",
-            "sources": {"mine": {"path": str(path), **source}},
-            "tokenizer": {"path": "unused"},
-            "max_seq_len": 8,
-            "output_folder": "unused",
-        }
-    )
+    config = configured(path, source)
     counts = Counts()
     documents = []
     for repository, file in list_files(config, counts):
@@ -142,6 +150,254 @@ def test_a_damaged_tree_is_named(repository: Path, git: Git) -> None:
         read(repository)
 
 
+def test_objects_after_a_damaged_one_are_still_read(repository: Path, git: Git) -> None:
+    """Git ends at the first object that it cannot unpack."""
+    blob = git(repository, "rev-parse", "HEAD:changed.py")
+    damaged = repository / ".git" / "objects" / blob[:2] / blob[2:]
+    damaged.chmod(0o644)
+    damaged.write_bytes(damaged.read_bytes()[:-4] + b"\0\0\0\0")
+    documents, dropped = read(repository)
+    assert paths(documents) == ["src/main.c"]
+    assert dropped["python"]["unreadable"] == 1
+
+
+def test_a_truncated_pack_is_named_or_its_files_are_counted(repository: Path, git: Git) -> None:
+    for name in range(40):
+        (repository / f"file{name}.py").write_text(f"x = {name}\n" * 50)
+    git(repository, "add", "-A")
+    git(repository, "commit", "-q", "-m", "three")
+    git(repository, "gc", "-q", "--prune=now")
+    pack = next((repository / ".git" / "objects" / "pack").glob("*.pack"))
+    whole = pack.read_bytes()
+    pack.chmod(0o644)
+    for size in range(0, len(whole), len(whole) // 16):
+        pack.write_bytes(whole[:size])
+        try:
+            documents, dropped = read(repository)
+        except DataError as error:
+            assert re.fullmatch(r".*(has no commit `HEAD`|is damaged or incomplete).*", str(error))  # noqa: PT017
+        else:
+            assert len(documents) + dropped["python"]["unreadable"] == 43
+            assert dropped["python"]["unreadable"] > 0
+
+
+def test_a_broken_repository_is_not_taken_for_the_one_around_it(repository: Path) -> None:
+    (repository / "inner" / ".git").mkdir(parents=True)
+    (repository / "inner" / "a.py").write_text("x = 1\n")
+    with pytest.raises(DataError, match=r"has no commit `HEAD`.*not a git repository"):
+        read(repository / "inner")
+
+
+def test_a_broken_repository_among_many_can_be_left_out(repository: Path, tmp_path: Path) -> None:
+    (tmp_path / "many" / "broken" / ".git").mkdir(parents=True)
+    repository.rename(tmp_path / "many" / "project")
+    with pytest.raises(DataError, match="broken has no commit"):
+        read(tmp_path / "many", repository_per_folder=True)
+    documents, _ = read(tmp_path / "many", repository_per_folder=True, exclude=["broken"])
+    assert paths(documents) == ["changed.py", "src/main.c"]
+
+
+def test_excluded_repositories_are_not_read(tmp_path: Path) -> None:
+    for name in ("alpha", "beta"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.py").write_text(f"x = '{name}'\n")
+    config = configured(tmp_path, {"repository_per_folder": True}, exclude_repositories=["al*"])
+    counts = Counts()
+    assert [repository.name for repository, _ in list_files(config, counts)] == ["beta"]
+    assert counts.to_dict() == {"other": {"excluded_repository": 1}}
+
+
+@pytest.fixture
+def with_submodules(tmp_path: Path, git: Git) -> Path:
+    """A repository `outer` with a submodule `libs/inner`, which has one itself; both moved on after they were named."""
+    for name, below in (("deep", None), ("inner", "deep"), ("outer", "inner")):
+        folder = tmp_path / name
+        folder.mkdir()
+        git(folder, "init", "-q")
+        (folder / f"{name}.py").write_text(f"name = '{name}'\n")
+        if below:
+            git(
+                folder,
+                "-c",
+                "protocol.file.allow=always",
+                "submodule",
+                "add",
+                "-q",
+                str(tmp_path / below),
+                f"libs/{below}",
+            )
+        git(folder, "add", "-A")
+        git(folder, "commit", "-q", "-m", "x")
+    outer = tmp_path / "outer"
+    git(outer, "-c", "protocol.file.allow=always", "submodule", "update", "-q", "--init", "--recursive")
+    (outer / "libs" / "inner" / "later.py").write_text("later = 1\n")
+    git(outer / "libs" / "inner", "add", "-A")
+    git(outer / "libs" / "inner", "commit", "-q", "-m", "later")
+    return outer
+
+
+def test_submodules_are_read_at_the_commits_that_are_named(with_submodules: Path, git: Git) -> None:
+    documents, dropped = read(with_submodules, submodules=True, licence="MIT")
+    assert [(d.repository, d.path, d.licence) for d in documents] == [
+        ("mine", "outer.py", "MIT"),
+        ("mine/libs/inner", "inner.py", "MIT"),
+        ("mine/libs/inner/libs/deep", "deep.py", "MIT"),
+    ]
+    assert documents[1].commit == git(with_submodules, "rev-parse", "HEAD:libs/inner")
+    assert documents[1].commit != git(with_submodules / "libs" / "inner", "rev-parse", "HEAD")
+    assert "submodule" not in dropped["other"]
+
+
+def test_submodules_are_left_out_unless_asked_for(with_submodules: Path) -> None:
+    documents, dropped = read(with_submodules)
+    assert paths(documents) == ["outer.py"]
+    assert dropped["other"]["submodule"] == 1
+
+
+def test_patterns_see_a_submodules_files_where_they_are_checked_out(with_submodules: Path) -> None:
+    documents, _ = read(with_submodules, submodules=True, exclude=["libs/inner/libs"])
+    assert paths(documents) == ["outer.py", "inner.py"]
+
+
+def test_absent_submodules_are_counted(with_submodules: Path, tmp_path: Path, git: Git) -> None:
+    """Not checked out, at a commit that was never fetched, or a link out of the repository."""
+    git(tmp_path, "clone", "-q", str(with_submodules), "clone")
+    assert read(tmp_path / "clone", submodules=True)[1]["other"]["submodule"] == 1
+    (tmp_path / "clone" / "libs" / "inner").rmdir()
+    (tmp_path / "clone" / "libs" / "inner").symlink_to(tmp_path / "inner")
+    assert read(tmp_path / "clone", submodules=True)[1]["other"]["submodule"] == 1
+    git(with_submodules, "update-index", "--cacheinfo", "160000," + "1" * 40 + ",libs/inner")
+    git(with_submodules, "commit", "-q", "-m", "points nowhere")
+    documents, dropped = read(with_submodules, submodules=True)
+    assert paths(documents) == ["outer.py"]
+    assert dropped["other"]["submodule"] == 1
+
+
+@pytest.fixture
+def git_at(git: Git, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """`git` as of the middle of a year."""
+
+    def run(year: int, folder: Path, *arguments: str) -> str:
+        date = f"{year}-07-01T00:00:00Z"
+        command = ["git", "-c", "init.defaultBranch=main", "-c", "user.name=a", "-c", "user.email=a@example.org"]
+        environment = {
+            **os.environ,
+            "GIT_AUTHOR_DATE": date,
+            "GIT_COMMITTER_DATE": date,
+            "GIT_CONFIG_GLOBAL": os.devnull,
+        }
+        asked = subprocess.run([*command, *arguments], cwd=folder, env=environment, check=True, capture_output=True)
+        return asked.stdout.decode().strip()
+
+    return run
+
+
+@pytest.fixture
+def dated(tmp_path: Path, git_at: Callable[..., str]) -> Path:
+    """Files of 2020 to 2024, one changed on a side branch in 2021 that was merged in 2023, one changed in a merge."""
+    folder = tmp_path / "dated"
+    folder.mkdir()
+    git_at(2020, folder, "init", "-q")
+    for name in ("kept.py", "side.py", "merge.py", "gone.py", "moved.py", "line\nbreak.py"):
+        (folder / name).write_text(f"{name!r}\n")
+    git_at(2020, folder, "add", "-A")
+    git_at(2020, folder, "commit", "-q", "-m", "2020")
+    git_at(2021, folder, "checkout", "-q", "-b", "side")
+    (folder / "side.py").write_text("changed = 2021\n")
+    git_at(2021, folder, "commit", "-q", "-a", "-m", "2021")
+    git_at(2022, folder, "checkout", "-q", "main")
+    git_at(2022, folder, "mv", "moved.py", "moved2.py")
+    git_at(2022, folder, "rm", "-q", "gone.py")
+    git_at(2022, folder, "commit", "-q", "-a", "-m", "2022")
+    git_at(2023, folder, "merge", "-q", "--no-ff", "--no-commit", "side")
+    (folder / "merge.py").write_text("changed = 2023\n")
+    git_at(2023, folder, "commit", "-q", "-a", "-m", "2023")
+    (folder / "line\nbreak.py").write_text("changed = 2024\n")
+    git_at(2024, folder, "commit", "-q", "-a", "-m", "2024")
+    return folder
+
+
+EXPECTED_YEARS = {"kept.py": 2020, "side.py": 2023, "merge.py": 2023, "moved2.py": 2022, "line\nbreak.py": 2024}
+
+
+def years(times: dict[str, int]) -> dict[str, int]:
+    return {path: datetime.fromtimestamp(time, UTC).year for path, time in times.items() if path in EXPECTED_YEARS}
+
+
+def test_the_time_of_each_files_last_change(dated: Path, git: Git) -> None:
+    assert years(change_times(str(dated), git(dated, "rev-parse", "HEAD"))) == EXPECTED_YEARS
+    earlier = change_times(str(dated), git(dated, "rev-parse", "HEAD~2"))
+    assert years(earlier) == {
+        "kept.py": 2020,
+        "side.py": 2020,
+        "merge.py": 2020,
+        "moved2.py": 2022,
+        "line\nbreak.py": 2020,
+    }
+
+
+def test_a_users_settings_do_not_change_the_times(dated: Path, tmp_path: Path, git: Git) -> None:
+    trap = tmp_path / "trap.sh"
+    trap.write_text(f"#!/bin/sh\ntouch {tmp_path}/sprung\n")
+    trap.chmod(0o755)
+    for key, value in {
+        "log.showRoot": "false",
+        "log.showSignature": "true",
+        "log.diffMerges": "off",
+        "gpg.program": str(trap),
+        "diff.external": str(trap),
+        "diff.relative": "true",
+        "diff.renames": "copies",
+        "diff.orderFile": "kept.py",
+        "log.date": "relative",
+        "color.ui": "always",
+    }.items():
+        git(dated, "config", key, value)
+    assert years(change_times(str(dated), git(dated, "rev-parse", "HEAD"))) == EXPECTED_YEARS
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_every_file_of_a_commit_has_a_time(dated: Path, tmp_path: Path, git: Git) -> None:
+    git(tmp_path, "clone", "-q", "--depth", "1", f"file://{dated}", "shallow")
+    for folder in (dated, tmp_path / "shallow"):
+        commit = git(folder, "rev-parse", "HEAD")
+        assert {entry.file.path for entry in list_tree(str(folder), commit)} <= change_times(str(folder), commit).keys()
+
+
+def test_a_history_that_is_damaged_is_named(dated: Path, git: Git) -> None:
+    lost = git(dated, "rev-parse", "HEAD~2")
+    (dated / ".git" / "objects" / lost[:2] / lost[2:]).unlink()
+    with pytest.raises(DataError, match=r"git cannot read the history of commit .* damaged or incomplete"):
+        change_times(str(dated), git(dated, "rev-parse", "HEAD"))
+
+
+def test_documents_hold_the_time_where_the_split_asks_for_it(dated: Path) -> None:
+    for split, changed in (({}, None), ({"by": "time", "since": "2023-01-01"}, 2020)):
+        config = configured(dated, {}, split=split)
+        counts = Counts()
+        files = list(list_files(config, counts))
+        documents = [d for r, f in files for _, d in read_documents(r, [f], config.filters, counts) if d]
+        times = {d.path: d.changed for d in documents}
+        assert (times["kept.py"] and datetime.fromtimestamp(times["kept.py"], UTC).year) == changed
+
+
+def test_files_can_be_read_by_their_paths(repository: Path, tmp_path: Path) -> None:
+    (tmp_path / "plain" / "sub").mkdir(parents=True)
+    (tmp_path / "plain" / "sub" / "LICENSE").write_text("free\n")
+    (tmp_path / "plain" / "LICENSE").symlink_to("/etc/passwd")
+    (folder,) = find_repositories("x", CodeSource(path=str(tmp_path / "plain")))
+    (in_git,) = find_repositories("x", CodeSource(path=str(repository)))
+    assert read_path(folder, "sub/LICENSE") == b"free\n"
+    assert read_path(folder, "LICENSE") is None
+    assert read_path(folder, "sub/LICENSE", limit=3) is None
+    assert read_path(in_git, ".gitignore") == b"ignored.py\n"
+    assert read_path(in_git, "untracked.py") is None
+    assert read_path(in_git, "../../etc/passwd") is None
+    assert read_matching(folder, lambda path: path.endswith("LICENSE")) == {"sub/LICENSE": b"free\n"}
+    assert read_matching(in_git, lambda path: path.startswith(".git")) == {".gitignore": b"ignored.py\n"}
+    assert read_matching(in_git, lambda path: True, limit=10).keys() == set()
+
+
 def test_a_repositorys_hooks_and_programs_are_not_started(repository: Path, tmp_path: Path, git: Git) -> None:
     trap = tmp_path / "trap.sh"
     trap.write_text(f"#!/bin/sh\ntouch {tmp_path}/sprung\n")
@@ -213,16 +469,7 @@ def test_a_file_that_becomes_a_link_or_vanishes_while_reading_is_not_followed(tm
     (tmp_path / "b.py").write_text("x = 2\n")
     repository = find_repositories("x", CodeSource(path=str(tmp_path)))[0]
     counts = Counts()
-    config = DataConfig.model_validate(
-        {
-            "run_name": "x",
-            "sources": {"x": {"path": str(tmp_path)}},
-            "tokenizer": {"path": "unused"},
-            "max_seq_len": 8,
-            "output_folder": "unused",
-        }
-    )
-    files = [file for _, file in list_files(config, counts)]
+    files = [file for _, file in list_files(configured(tmp_path, {}), counts)]
     (tmp_path / "a.py").unlink()
     (tmp_path / "a.py").symlink_to("/etc/passwd")
     (tmp_path / "b.py").unlink()
@@ -234,23 +481,94 @@ def test_a_file_that_grew_meanwhile_is_too_large(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text("x = 1\n")
     repository = find_repositories("x", CodeSource(path=str(tmp_path)))[0]
     counts = Counts()
-    files = [file for _, file in [*_list(tmp_path, counts)]]
+    files = [file for _, file in list_files(configured(tmp_path, {}), counts)]
     (tmp_path / "a.py").write_text("x = 1\n" * 10_000)
     list(read_documents(repository, files, FiltersSection(max_file_bytes=1000), counts))
     assert counts.to_dict() == {"python": {"too_large": 1}}
 
 
-def _list(path: Path, counts: Counts) -> list:
-    config = DataConfig.model_validate(
-        {
-            "run_name": "x",
-            "sources": {"x": {"path": str(path)}},
-            "tokenizer": {"path": "unused"},
-            "max_seq_len": 8,
-            "output_folder": "unused",
-        }
-    )
-    return list(list_files(config, counts))
+def test_a_folder_that_becomes_a_link_while_reading_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "inside" / "sub").mkdir(parents=True)
+    (tmp_path / "inside" / "sub" / "a.py").write_text("x = 1\n")
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "a.py").write_text("secret = 1\n")
+    counts = Counts()
+    ((repository, file),) = list_files(configured(tmp_path / "inside", {}), counts)
+    (tmp_path / "inside" / "sub").rename(tmp_path / "elsewhere")
+    (tmp_path / "inside" / "sub").symlink_to(tmp_path / "outside")
+    assert [document for _, document in read_documents(repository, [file], FiltersSection(), counts)] == [None]
+    assert counts.to_dict() == {"python": {"unreadable": 1}}
+
+
+def test_a_folder_that_vanishes_while_it_is_walked_is_counted(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.py").write_text(f"x = '{name}'\n")
+    counts = Counts()
+    files = list_files(configured(tmp_path, {}), counts)
+    assert next(files)[1].path == "a/x.py"
+    shutil.rmtree(tmp_path / "b")
+    assert [file.path for _, file in files] == ["c/x.py"]
+    assert counts.to_dict() == {"other": {"unreadable": 1}}
+
+
+def test_a_thousand_folders_in_one_another_are_read(tmp_path: Path) -> None:
+    """Far beyond the longest path that the system opens, which is 4,096 bytes on Linux."""
+    here = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(1000):
+        os.mkdir("a_folder", dir_fd=here)
+        below = os.open("a_folder", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    with os.fdopen(os.open("deep.py", os.O_WRONLY | os.O_CREAT, dir_fd=here), "w") as file:
+        file.write("x = 1\n")
+    os.close(here)
+    try:
+        documents, dropped = read(tmp_path)
+    finally:
+        subprocess.run(["rm", "-rf", str(tmp_path / "a_folder")], check=True)
+    assert paths(documents) == ["a_folder/" * 1000 + "deep.py"]
+    assert dropped == {}
+
+
+def test_names_of_every_kind_are_kept_apart(tmp_path: Path) -> None:
+    names = ["A.py", "a.py", "\x01\x7f.py", "back\\slash.py", "x" * 252 + ".py", "é.py", "e\u0301.py", "🙂.py"]
+    for number, name in enumerate(names):
+        (tmp_path / name).write_text(f"x = {number}\n")
+    documents, _ = read(tmp_path)
+    assert paths(documents) == sorted(names)
+    assert len({document.text for document in documents}) == len(names)
+
+
+def test_special_files_are_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.py")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(os.path.relpath(tmp_path / "socket.py"))
+        with (tmp_path / "sparse.py").open("wb") as sparse:
+            sparse.truncate(1 << 40)
+        documents, dropped = read(tmp_path)
+    assert documents == []
+    assert dropped == {"python": {"special_file": 2, "too_large": 1}}
+    folder = find_repositories("x", CodeSource(path="/dev"))[0]
+    assert read_path(folder, "zero") is None
+
+
+def test_what_may_not_be_read_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Permissions do not bind root, so the system's answer is played."""
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "open.py").write_text("x = 1\n")
+    (tmp_path / "shut.py").write_text("x = 2\n")
+    really_open = os.open
+
+    def refuse(path: str, *arguments: Any, **options: Any) -> int:
+        if path in ("closed", "shut.py"):
+            raise PermissionError(13, "Permission denied", path)
+        return really_open(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", refuse)
+    documents, dropped = read(tmp_path)
+    assert paths(documents) == ["open.py"]
+    assert dropped == {"other": {"unreadable": 1}, "python": {"unreadable": 1}}
 
 
 def test_each_folder_a_repository(tmp_path: Path, repository: Path, git: Git) -> None:
