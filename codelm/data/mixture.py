@@ -74,11 +74,10 @@ def resolve_shares(
         )
     if not shares:
         raise DataError(f"{where} has no samples to train on; prepare a larger corpus or a shorter max_seq_len")
-    weights = {
-        stream: share ** (1 / temperature) * (upsample or {}).get(stream, 1.0)
-        for stream, share in _normalised(shares).items()
-    }
-    return _normalised(weights)
+    if temperature != 1.0:
+        largest = max(shares.values())
+        shares = {stream: (share / largest) ** (1 / temperature) for stream, share in shares.items()}
+    return _normalised({stream: share * (upsample or {}).get(stream, 1.0) for stream, share in shares.items()})
 
 
 def _normalised(weights: Mapping[str, float]) -> dict[str, float]:

@@ -7,7 +7,6 @@ first mixes best; the second needs only two windows of shards at hand, which sui
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -20,10 +19,10 @@ from codelm.errors import DataError
 class Passes(Protocol):
     """How a stream is passed over: sample `index` of pass `turn` is drawn from a block of the pass."""
 
-    @property
-    def size(self) -> int:
-        """Samples in a pass."""
-        ...
+    size: int
+    """Samples in a pass."""
+    window: int
+    """Shards that a block of it may lie in."""
 
     def block(self, turn: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """First index, length and key of the block that is permuted around each index; all of shape (n,)."""
@@ -33,12 +32,17 @@ class Passes(Protocol):
         """The sample's number within the stream's shards at each place of a pass that permutation has led to."""
         ...
 
+    def shards_around(self, turn: int, index: int) -> tuple[Sequence[int], Sequence[int]]:
+        """The numbers of the shards in the window of an index, and in the window after it."""
+        ...
+
 
 class WholePasses:
     """A pass is one permutation of all samples, or of `limit` samples that the key chooses."""
 
-    def __init__(self, samples: int, limit: int | None, key: int) -> None:
-        self.samples = samples
+    def __init__(self, shards: Sequence[int], limit: int | None, key: int) -> None:
+        self.window = len(shards)
+        self.samples = samples = sum(shards)
         self.size = samples if limit is None else min(limit, samples)
         self.key = key
 
@@ -48,6 +52,9 @@ class WholePasses:
 
     def sample(self, turn: np.ndarray, place: np.ndarray) -> np.ndarray:
         return place if self.size == self.samples else permute_all(place, self.samples, self.key)
+
+    def shards_around(self, turn: int, index: int) -> tuple[Sequence[int], Sequence[int]]:
+        return range(self.window), ()
 
 
 class WindowedPasses:
@@ -87,8 +94,7 @@ class WindowedPasses:
             found[mine] = self.first[order[slot]] + place[mine] - bounds[slot]
         return found
 
-    def shards_around(self, turn: int, index: int) -> tuple[list[int], list[int]]:
-        """The numbers of the shards in the window of an index, and in the window after it."""
+    def shards_around(self, turn: int, index: int) -> tuple[Sequence[int], Sequence[int]]:
         order, bounds = self._layout(turn)
         number = (int(np.searchsorted(bounds, index, side="right")) - 1) // self.window
         now = order[number * self.window : (number + 1) * self.window]
@@ -108,22 +114,19 @@ class WindowedPasses:
         return self._layouts[turn]
 
 
-@dataclass(frozen=True)
-class StreamRules:
-    """The configured part of a stream: see `codelm.config.train.StreamSection`."""
+def build_passes(
+    name: str, shards: Sequence[int], seed: int, limit: int | None = None, window: int | None = None
+) -> WholePasses | WindowedPasses:
+    """The passes over a stream whose shards hold so many samples; its name and the seed decide their order.
 
-    limit: int | None = None
-    repeat: int | None = None
-    window: int | None = None
-    """Shards; None permutes all samples."""
-
-
-def build_passes(name: str, shards: Sequence[int], rules: StreamRules, seed: int) -> WholePasses | WindowedPasses:
-    """The passes over a stream whose shards hold so many samples; its name and the seed decide their order."""
+    Args:
+        limit: of how many samples; None means all.
+        window: of how many shards the samples are permuted together; None means all.
+    """
     key = mix_key(seed, int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big"))
-    if rules.window is None or rules.window >= len(shards):
-        return WholePasses(sum(shards), rules.limit, key)
-    return WindowedPasses(shards, rules.window, rules.limit, key)
+    if window is None or window >= len(shards):
+        return WholePasses(shards, limit, key)
+    return WindowedPasses(shards, window, limit, key)
 
 
 class Located(NamedTuple):
@@ -171,7 +174,7 @@ class Order:
         streams, drawn = self.schedule.draw_all(positions)
         turns, indices = np.divmod(self._count_on(positions, streams, drawn), self.sizes[streams])
         start, size, key = np.empty_like(indices), np.empty_like(indices), np.empty(len(indices), np.uint64)
-        groups = [(self.passes[number], np.flatnonzero(streams == number)) for number in np.unique(streams)]
+        groups = [(self.passes[number], np.flatnonzero(streams == number)) for number in np.unique(streams).tolist()]
         for passes, mine in groups:
             start[mine], size[mine], key[mine] = passes.block(turns[mine], indices[mine])
         places = start + permute_all(indices - start, size, key)

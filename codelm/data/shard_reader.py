@@ -102,6 +102,11 @@ class ShardReader:
         """The number of samples of each shard."""
         return tuple(entry.samples for entry in self._entries)
 
+    @property
+    def remote_bytes(self) -> tuple[int, ...]:
+        """The bytes of each shard that must be fetched before it is read; a local folder has none."""
+        return ()
+
     def __len__(self) -> int:
         return int(self._first[-1])
 

@@ -1,6 +1,5 @@
 """From a validated configuration to the pieces of a run: tokenizer, data, model. Nothing here knows the Trainer."""
 
-import logging
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -12,31 +11,18 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from codelm.config.fields import parse_duration
 from codelm.config.model import HfCausalLMSection, ReplitCodeSection
 from codelm.config.train import TrainConfig
-from codelm.console import is_rank_zero
-from codelm.data.manifest import Manifest, load_manifest
-from codelm.data.mixture import Schedule, build_schedule, implied_epochs, resolve_shares
-from codelm.data.shard_reader import ShardReader
-from codelm.data.stream import HeldOutDataset, MixtureDataset, StreamIdentity, eval_loader, train_loader
-from codelm.errors import CheckpointError, ConfigError, DataError, TokenizerError
+from codelm.errors import CheckpointError, ConfigError, TokenizerError
 from codelm.model import ReplitCodeConfig, ReplitCodeForCausalLM
 from codelm.model.pretrained import load
 from codelm.tokenizer import Tokenizer, load_tokenizer
-
-log = logging.getLogger(__name__)
-
-# Reading and hashing so much takes about ten seconds.
-_HASH_AT_MOST = 10_000_000_000
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """The training stream and what is known of it."""
-
-    manifest: Manifest
-    dataset: MixtureDataset
-    schedule: Schedule
-    samples: dict[str, int]
-    """Samples by language, of the languages in the mixture."""
+from codelm.train.data import (
+    TrainingData,
+    build_eval_loaders,
+    build_train_loader,
+    build_training_data,
+    check_passes,
+    data_plan,
+)
 
 
 @dataclass(frozen=True)
@@ -55,99 +41,15 @@ def build_pieces(config: TrainConfig, rank: int, world_size: int) -> Pieces:
     """Open and check all that the configuration names, for one rank."""
     tokenizer = load_tokenizer(config.tokenizer.path)
     data = build_training_data(config, tokenizer)
+    batches = in_batches(config.max_duration, config, len(data.dataset))
+    check_passes(config, data, batches)
     return Pieces(
         tokenizer=tokenizer,
         data=data,
         train_loader=build_train_loader(config, data, tokenizer, rank, world_size),
         eval_loaders=build_eval_loaders(config, tokenizer, rank, world_size),
-        batches=in_batches(config.max_duration, config, len(data.dataset)),
+        batches=batches,
     )
-
-
-def checked_manifest(path: str, config: TrainConfig, tokenizer: Tokenizer, hashes: bool = True) -> Manifest:
-    """The manifest of a data folder, verified to be whole and made for this run's tokenizer and length.
-
-    `hashes` also reads the shards and compares their contents.
-
-    Raises:
-        DataError, TokenizerError: with the sentence.
-    """
-    manifest = load_manifest(path)
-    manifest.check_max_seq_len(config.max_seq_len)
-    manifest.check_tokenizer(tokenizer.fingerprint(), whose=config.tokenizer.path)
-    size = sum(s.bytes for streams in manifest.splits.values() for info in streams.values() for s in info.shards)
-    if hashes and size > _HASH_AT_MOST:
-        log.info("%s: %.0f GB of shards: sizes are checked, hashes are not", path, size / 1e9)
-    # One rank reads every byte; the others trust it.
-    manifest.check(path, hashes=hashes and is_rank_zero() and size <= _HASH_AT_MOST)
-    return manifest
-
-
-def sample_counts(manifest: Manifest, split: str) -> dict[str, int]:
-    """Samples by language of a split."""
-    if split not in manifest.splits:
-        raise DataError(f"the data of {manifest.run_name} has no split `{split}`; it has {', '.join(manifest.splits)}")
-    return {language: info.samples for language, info in manifest.splits[split].items()}
-
-
-def build_training_data(config: TrainConfig, tokenizer: Tokenizer) -> TrainingData:
-    """Open the shards and lay the mixture over them."""
-    section = config.train_data
-    manifest = checked_manifest(section.path, config, tokenizer)
-    counts = sample_counts(manifest, section.split)
-    shares = resolve_shares(section.mixture, counts, section.path)
-    schedule = build_schedule(shares, config.global_train_batch_size, config.seed)
-    readers = {language: ShardReader(section.path, section.split, language) for language in schedule.languages}
-    identity = StreamIdentity(
-        seed=config.seed,
-        global_train_batch_size=config.global_train_batch_size,
-        max_seq_len=config.max_seq_len,
-        manifest_hash=manifest.hash,
-        split=section.split,
-        mixture=shares,
-    )
-    dataset = MixtureDataset(readers, schedule, identity)
-    return TrainingData(manifest, dataset, schedule, {language: counts[language] for language in schedule.languages})
-
-
-def build_train_loader(
-    config: TrainConfig, data: TrainingData, tokenizer: Tokenizer, rank: int, world_size: int
-) -> DataLoader:
-    """The rank's loader.
-
-    Raises:
-        ConfigError: the global batch does not divide over the ranks.
-    """
-    if config.global_train_batch_size % world_size:
-        raise ConfigError(
-            f"global_train_batch_size {config.global_train_batch_size} does not divide over {world_size} ranks;"
-            f" use a multiple of {world_size}"
-        )
-    return train_loader(data.dataset, tokenizer.eos_id, rank, world_size, config.train_data.num_workers)
-
-
-def build_eval_loaders(config: TrainConfig, tokenizer: Tokenizer, rank: int, world_size: int) -> dict[str, DataLoader]:
-    """A loader for each held-out set and language, labelled `language`, or `set/language` where there are several."""
-    loaders: dict[str, DataLoader] = {}
-    for name, section in config.eval_data.items():
-        # The training data's folder has been read already.
-        manifest = checked_manifest(section.path, config, tokenizer, hashes=section.path != config.train_data.path)
-        counts = sample_counts(manifest, section.split)
-        wanted = section.languages or [language for language, count in counts.items() if count > 0]
-        absent = [language for language in wanted if counts.get(language, 0) == 0]
-        if absent or not wanted:
-            raise DataError(
-                f"eval_data.{name}: {section.path} has no {section.split} samples"
-                + (f" of {', '.join(absent)}" if absent else "")
-                + "; hold out more in data_prep (split.validation) or name other languages"
-            )
-        for language in sorted(wanted):
-            label = language if len(config.eval_data) == 1 else f"{name}/{language}"
-            dataset = HeldOutDataset(
-                ShardReader(section.path, section.split, language), section.max_samples_per_language
-            )
-            loaders[label] = eval_loader(dataset, config.device_eval_batch_size, tokenizer.eos_id, rank, world_size)
-    return loaders
 
 
 def build_model(config: TrainConfig, tokenizer: Tokenizer) -> PreTrainedModel:
@@ -263,17 +165,9 @@ def in_batches(duration: str, config: TrainConfig, samples_per_epoch: int) -> in
 
 def plan(config: TrainConfig, pieces: Pieces) -> list[str]:
     """What the run will do, a line each: length, batches, mixture with implied epochs."""
-    samples = pieces.batches * config.global_train_batch_size
-    data = pieces.data
-    epochs = implied_epochs(data.schedule, data.samples, samples)
-    shares = sorted(data.dataset.identity.mixture.items(), key=lambda item: -item[1])
-    lines = [
+    tokens = pieces.batches * config.global_train_batch_size * config.max_seq_len
+    return [
         f"{pieces.batches:,} batches of {config.global_train_batch_size} samples of {config.max_seq_len} tokens:"
-        f" {samples * config.max_seq_len:,} tokens",
-        "mixture (share, passes over the data): "
-        + ", ".join(f"{language} {share:.1%} x{epochs[language]:.2g}" for language, share in shares),
+        f" {tokens:,} tokens",
+        *data_plan(config, pieces.data, pieces.batches),
     ]
-    often = [language for language, count in epochs.items() if count > 4]
-    if often:
-        lines.append(f"more than 4 passes over {', '.join(often)}: repeated data teaches little beyond that")
-    return lines

@@ -1,0 +1,254 @@
+"""From the configuration to the data of a run: corpora opened and checked, mixed, ordered, and read in batches."""
+
+import functools
+import logging
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+from codelm.config.train import DataSourceSection, FimSection, TrainConfig
+from codelm.console import is_rank_zero
+from codelm.data.corpus import DEFAULT_WINDOW, Corpus, check_cache_limit, open_corpus
+from codelm.data.fetch import is_remote
+from codelm.data.mixture import REPLAY, Schedule, build_schedule, implied_epochs, resolve_shares, with_replay
+from codelm.data.order import Order, Passes, build_passes
+from codelm.data.remote import DEFAULT_CACHE, ShardCache
+from codelm.data.shard_reader import ShardReader
+from codelm.data.stream import (
+    HeldOutDataset,
+    MixtureDataset,
+    RowTransform,
+    StreamIdentity,
+    eval_loader,
+    train_loader,
+)
+from codelm.errors import ConfigError, DataError
+from codelm.tokenizer import Tokenizer
+
+log = logging.getLogger(__name__)
+
+# Reading and hashing so much takes about ten seconds.
+_HASH_AT_MOST = 10_000_000_000
+_MANY_PASSES = 4
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The training stream and what is known of it."""
+
+    corpus: Corpus
+    dataset: MixtureDataset
+    schedule: Schedule
+    samples: dict[str, int]
+    """Samples in a pass over each stream of the mixture."""
+
+
+def build_training_data(config: TrainConfig, tokenizer: Tokenizer) -> TrainingData:
+    """Open the shards and lay the mixture over them.
+
+    Raises:
+        ConfigError, DataError, TokenizerError, EnvironmentFailure: with the sentence.
+    """
+    section, replay = config.train_data, config.train_data.replay
+    main = _open_source(section, config, tokenizer, "train_data")
+    shares, readers, passes = main.shares, main.readers, main.passes
+    replayed = None
+    if replay is not None:
+        replayed = _open_source(replay, config, tokenizer, "train_data.replay")
+        shares = with_replay(shares, replayed.shares, replay.share)
+        readers |= {f"{REPLAY}{stream}": reader for stream, reader in replayed.readers.items()}
+        passes |= {f"{REPLAY}{stream}": of for stream, of in replayed.passes.items()}
+    schedule = build_schedule(shares, config.global_train_batch_size, config.seed)
+    ends_epoch = section.on_exhausted == "end_epoch"
+    order = Order(schedule, passes, _repeats(config) if ends_epoch else None)
+    if config.train_data.cache_limit is not None:
+        check_cache_limit(shard_cache(config), _windows(passes, readers))
+    identity = StreamIdentity(
+        seed=config.seed,
+        global_train_batch_size=config.global_train_batch_size,
+        max_seq_len=config.max_seq_len,
+        manifest_hash=main.corpus.manifest.hash,
+        split=section.split,
+        mixture=shares,
+        replay=replayed and replayed.identity(),
+        streams=_stream_settings(config, ends_epoch),
+        on_exhausted=section.on_exhausted,
+        shuffle_window=main.window,
+        fim=section.fim and section.fim.model_dump(),
+    )
+    dataset = MixtureDataset(readers, order, identity, section.fim and _fim(section.fim, tokenizer, config.seed))
+    return TrainingData(main.corpus, dataset, schedule, {stream: passes[stream].size for stream in schedule.streams})
+
+
+@dataclass(frozen=True)
+class _Source:
+    """One of the corpora that are mixed."""
+
+    corpus: Corpus
+    split: str
+    window: int | None
+    shares: dict[str, float]
+    readers: dict[str, ShardReader]
+    passes: dict[str, Passes]
+
+    def identity(self) -> dict[str, Any]:
+        return {"manifest_hash": self.corpus.manifest.hash, "split": self.split, "shuffle_window": self.window}
+
+
+def _open_source(section: DataSourceSection, config: TrainConfig, tokenizer: Tokenizer, key: str) -> _Source:
+    corpus = open_checked(section.path, config, tokenizer)
+    limits = {stream: settings.limit for stream, settings in section.streams.items()}
+    counts = {
+        stream: min(count, limits.get(stream) or count) for stream, count in corpus.samples(section.split).items()
+    }
+    upsample = {stream: settings.upsample for stream, settings in section.streams.items()}
+    shares = resolve_shares(section.mixture, counts, section.path, section.temperature, upsample, key)
+    readers = {stream: corpus.reader(section.split, stream) for stream in shares}
+    window = config.train_data.shuffle_window or (DEFAULT_WINDOW if is_remote(section.path) else None)
+    passes: dict[str, Passes] = {
+        stream: build_passes(f"{key}/{stream}", reader.shard_samples, config.seed, limits.get(stream), window)
+        for stream, reader in readers.items()
+    }
+    return _Source(corpus, section.split, window, shares, readers, passes)
+
+
+def open_checked(path: str, config: TrainConfig, tokenizer: Tokenizer, hashes: bool = True) -> Corpus:
+    """The corpus at a path or URL, verified to be whole and made for this run's tokenizer and length.
+
+    `hashes` also reads the shards of a local folder and compares their contents; remote ones are when they are fetched.
+
+    Raises:
+        DataError, TokenizerError: with the sentence.
+    """
+    corpus = open_corpus(path, functools.partial(shard_cache, config))
+    manifest = corpus.manifest
+    manifest.check_max_seq_len(config.max_seq_len)
+    manifest.check_tokenizer(tokenizer.fingerprint(), whose=config.tokenizer.path)
+    if corpus.cache is not None:
+        return corpus
+    size = sum(s.bytes for streams in manifest.splits.values() for info in streams.values() for s in info.shards)
+    if hashes and size > _HASH_AT_MOST:
+        log.info("%s: %.0f GB of shards: sizes are checked, hashes are not", path, size / 1e9)
+    # One rank reads every byte; the others trust it.
+    manifest.check(path, hashes=hashes and is_rank_zero() and size <= _HASH_AT_MOST)
+    return corpus
+
+
+def shard_cache(config: TrainConfig) -> ShardCache:
+    """Where this run keeps the shards that it fetches."""
+    return ShardCache(config.train_data.cache_folder or DEFAULT_CACHE, config.train_data.cache_limit)
+
+
+def _fim(section: FimSection, tokenizer: Tokenizer, seed: int) -> RowTransform:
+    from codelm.data.fim import Fim, FimSettings  # pyright: ignore[reportMissingImports]
+
+    return Fim(tokenizer, FimSettings(section.rate, section.spm_rate), seed)
+
+
+def _sections(config: TrainConfig) -> dict[str, Any]:
+    """The sections of single streams, by the streams' names in the mixture."""
+    replay = config.train_data.replay
+    theirs = {} if replay is None else {f"{REPLAY}{stream}": section for stream, section in replay.streams.items()}
+    return {**config.train_data.streams, **theirs}
+
+
+def _repeats(config: TrainConfig) -> dict[str, int]:
+    return {stream: section.repeat for stream, section in _sections(config).items() if section.repeat is not None}
+
+
+def _stream_settings(config: TrainConfig, with_repeat: bool) -> dict[str, dict[str, int]]:
+    """What decides the order besides the shares. Refilled streams are not ordered otherwise by their `repeat`."""
+    keys = {"limit", "repeat"} if with_repeat else {"limit"}
+    settings = {
+        stream: section.model_dump(include=keys, exclude_none=True) for stream, section in _sections(config).items()
+    }
+    return {stream: settings[stream] for stream in sorted(settings) if settings[stream]}
+
+
+def _windows(passes: dict[str, Passes], readers: dict[str, ShardReader]) -> dict[str, list[int]]:
+    """The bytes of the shards in the largest window of each remote stream."""
+    sizes = {stream: sorted(reader.remote_bytes, reverse=True) for stream, reader in readers.items()}
+    return {stream: found[: passes[stream].window] for stream, found in sizes.items() if found}
+
+
+def check_passes(config: TrainConfig, data: TrainingData, batches: int) -> None:
+    """Refuse a run of so many batches that would pass over a refilled stream more often than its `repeat`.
+
+    Raises:
+        ConfigError: naming the stream, and what would fit.
+    """
+    if config.train_data.on_exhausted == "end_epoch":
+        return
+    epochs = implied_epochs(data.schedule, data.samples, batches * config.global_train_batch_size)
+    for stream, repeat in _repeats(config).items():
+        if epochs.get(stream, 0.0) > repeat:
+            section, _, language = stream.rpartition("/")
+            raise ConfigError(
+                f"train_data.{section and f'{section}.'}streams.{language}.repeat is {repeat}, and {batches:,} batches"
+                f" would pass over it {epochs[stream]:.3g} times; train {int(batches * repeat / epochs[stream]):,}"
+                " batches, lower its share, or raise repeat"
+            )
+
+
+def build_train_loader(
+    config: TrainConfig, data: TrainingData, tokenizer: Tokenizer, rank: int, world_size: int
+) -> DataLoader:
+    """The rank's loader.
+
+    Raises:
+        ConfigError: the global batch does not divide over the ranks.
+    """
+    if config.global_train_batch_size % world_size:
+        raise ConfigError(
+            f"global_train_batch_size {config.global_train_batch_size} does not divide over {world_size} ranks;"
+            f" use a multiple of {world_size}"
+        )
+    return train_loader(data.dataset, tokenizer.eos_id, rank, world_size, config.train_data.num_workers)
+
+
+def build_eval_loaders(config: TrainConfig, tokenizer: Tokenizer, rank: int, world_size: int) -> dict[str, DataLoader]:
+    """A loader for each held-out set and language, labelled `language`, or `set/language` where there are several."""
+    loaders: dict[str, DataLoader] = {}
+    for name, section in config.eval_data.items():
+        # The training data's folder has been read already.
+        corpus = open_checked(section.path, config, tokenizer, hashes=section.path != config.train_data.path)
+        counts = corpus.samples(section.split)
+        wanted = section.languages or [language for language, count in counts.items() if count > 0]
+        absent = [language for language in wanted if counts.get(language, 0) == 0]
+        if absent or not wanted:
+            raise DataError(
+                f"eval_data.{name}: {section.path} has no {section.split} samples"
+                + (f" of {', '.join(absent)}" if absent else "")
+                + "; hold out more in data_prep (split.validation) or name other languages"
+            )
+        for language in sorted(wanted):
+            label = language if len(config.eval_data) == 1 else f"{name}/{language}"
+            dataset = HeldOutDataset(corpus.reader(section.split, language), section.max_samples_per_language)
+            loaders[label] = eval_loader(dataset, config.device_eval_batch_size, tokenizer.eos_id, rank, world_size)
+    return loaders
+
+
+def data_plan(config: TrainConfig, data: TrainingData, batches: int) -> list[str]:
+    """What the run will read, a line each: the mixture with implied epochs, and what is unusual of it."""
+    epochs = implied_epochs(data.schedule, data.samples, batches * config.global_train_batch_size)
+    shares = sorted(data.dataset.identity.mixture.items(), key=lambda item: -item[1])
+    lines = [
+        "mixture (share, passes over the data): "
+        + ", ".join(f"{stream} {share:.1%} x{epochs[stream]:.2g}" for stream, share in shares)
+    ]
+    often = [stream for stream, count in epochs.items() if count > _MANY_PASSES]
+    if often:
+        lines.append(
+            f"more than {_MANY_PASSES} passes over {', '.join(often)}: repeated data teaches little beyond that"
+        )
+    ending = data.dataset.order.ending_stream()
+    if ending is not None:
+        per_epoch = len(data.dataset) // config.global_train_batch_size
+        epochs_begun = math.ceil(batches / per_epoch)
+        lines.append(f"an epoch ends after {per_epoch:,} batches, when {ending} runs out; epochs: {epochs_begun}")
+    fim = config.train_data.fim
+    if fim is not None:
+        lines.append(f"fill in the middle: {fim.rate:.0%} of the documents, {fim.spm_rate:.0%} of these suffix first")
+    return lines
