@@ -1,8 +1,11 @@
 """Shards on disk: fixed-length rows of token ids in the MDS layout, written once, read through memory maps.
 
-A shard folder holds `index.json` and `shard.00000.mds` …, as mosaicml-streaming writes and reads them, with one column
+A shard folder holds `index.json` and `shard.00000.mds` …, as mosaicml-streaming writes and reads them, with a column
 `tokens` encoded as `ndarray:uint16:<max_seq_len>` (uint32 for vocabularies above 65,536). A shard file is:
 the number of samples n (uint32), n + 1 byte offsets of the samples (uint32), a JSON description, the samples.
+Where some tokens have no loss there is a second column `loss_mask`, `ndarray:uint8:<max_seq_len>`: 1 where the loss
+counts the prediction of the token. MDS keeps columns in the order of their names, so a sample's mask comes before its
+tokens; columns of a fixed size follow one another without a prefix.
 """
 
 import functools
@@ -20,6 +23,8 @@ from codelm.errors import DataError
 
 INDEX_FILE = "index.json"
 COLUMN = "tokens"
+MASK_COLUMN = "loss_mask"
+MASK_DTYPE = np.dtype(np.uint8)
 _ALIGNMENT = 64
 _LARGEST_SHARD = 2**32 - 1
 
@@ -40,17 +45,20 @@ class ShardInfo:
 
 
 class ShardWriter:
-    """Cuts a stream of tokens into rows and writes them as shards of at most `shard_bytes` bytes of rows.
+    """Writes rows as shards of at most `shard_bytes` bytes of rows; cuts a stream of tokens into rows, if asked.
 
     The rows go straight to disk; `close` writes `index.json` last, so a folder with one is whole.
     """
 
-    def __init__(self, folder: str | Path, max_seq_len: int, dtype: np.dtype, shard_bytes: int) -> None:
+    def __init__(
+        self, folder: str | Path, max_seq_len: int, dtype: np.dtype, shard_bytes: int, loss_mask: bool = False
+    ) -> None:
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.max_seq_len = max_seq_len
         self.dtype = np.dtype(dtype).newbyteorder("<")
-        self.row_bytes = max_seq_len * self.dtype.itemsize
+        self.loss_mask = loss_mask
+        self.row_bytes = max_seq_len * (self.dtype.itemsize + loss_mask)
         self.rows_per_shard = max(1, min(shard_bytes, _LARGEST_SHARD // 2) // self.row_bytes)
         self.shards: list[ShardInfo] = []
         self._tail = np.empty(0, self.dtype)
@@ -67,15 +75,20 @@ class ShardWriter:
         return len(self._tail)
 
     def write(self, tokens: np.ndarray) -> None:
-        """Append tokens, shape (n,), to the stream."""
+        """Append tokens, shape (n,), to the stream that is cut into rows; without a loss mask only."""
         stream = np.concatenate([self._tail, tokens.astype(self.dtype, copy=False)])
         whole = len(stream) // self.max_seq_len
-        rows = stream[: whole * self.max_seq_len].reshape(whole, self.max_seq_len)
         self._tail = stream[whole * self.max_seq_len :].copy()
+        self.write_rows(stream[: whole * self.max_seq_len].reshape(whole, self.max_seq_len))
+
+    def write_rows(self, rows: np.ndarray, loss_mask: np.ndarray | None = None) -> None:
+        """Append whole rows, shape (n, max_seq_len), and their loss mask of the same shape if the shards have one."""
+        assert (loss_mask is not None) == self.loss_mask, "shards have a loss mask in every row, or in none"
         while len(rows):
             room = self.rows_per_shard - self._rows
-            self._append(rows[:room])
+            self._append(rows[:room], None if loss_mask is None else loss_mask[:room])
             rows = rows[room:]
+            loss_mask = None if loss_mask is None else loss_mask[room:]
 
     def close(self) -> list[ShardInfo]:
         """Finish the last shard and write `index.json`; the folder is whole afterwards."""
@@ -94,10 +107,13 @@ class ShardWriter:
         elif self._body is not None:
             self._body.close()
 
-    def _append(self, rows: np.ndarray) -> None:
+    def _append(self, rows: np.ndarray, loss_mask: np.ndarray | None) -> None:
         if self._body is None:
             self._body = (self.folder / ".rows.tmp").open("w+b")
-        self._body.write(np.ascontiguousarray(rows).data)
+        samples = np.ascontiguousarray(rows.astype(self.dtype, copy=False))
+        if loss_mask is not None:
+            samples = np.hstack([loss_mask.astype(MASK_DTYPE, copy=False), samples.view(np.uint8)])
+        self._body.write(samples.data)
         self._rows += len(rows)
         if self._rows == self.rows_per_shard:
             self._finish_shard()
@@ -132,10 +148,11 @@ class ShardWriter:
         return np.uint32(samples).tobytes() + offsets.astype("<u4").tobytes() + description
 
     def _layout(self) -> dict[str, Any]:
+        columns = {COLUMN: self.dtype, **({MASK_COLUMN: MASK_DTYPE} if self.loss_mask else {})}
         return {
-            "column_encodings": [f"ndarray:{self.dtype.name}:{self.max_seq_len}"],
-            "column_names": [COLUMN],
-            "column_sizes": [self.row_bytes],
+            "column_encodings": [f"ndarray:{columns[name].name}:{self.max_seq_len}" for name in sorted(columns)],
+            "column_names": sorted(columns),
+            "column_sizes": [self.max_seq_len * columns[name].itemsize for name in sorted(columns)],
             "compression": None,
             "format": "mds",
             "hashes": ["sha256"],
