@@ -4,10 +4,12 @@ Every stage of the pipeline is such a function from input files to an output fol
 any moment, it is simply run again for the tasks whose output is not there.
 """
 
+import itertools
 import multiprocessing
 import multiprocessing.connection
 import os
 import shutil
+import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -15,12 +17,30 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Protocol, Self, TypeVar
 
 from codelm.errors import EnvironmentFailure
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+
+
+class Engine(Protocol):
+    """What a stage hands its tasks to."""
+
+    def each(self, function: Callable[[Task], object], tasks: Iterable[Task]) -> Iterator[int]:
+        """Run `function` for every task, for what it writes; yields the number of each task in order, once it is done.
+
+        Function and tasks must pickle. Few tasks are under way at once, so that they never pile up in memory.
+
+        Raises:
+            EnvironmentFailure: when a worker was killed, most often for want of memory.
+        """
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
 
 
 class LocalEngine:
@@ -33,10 +53,13 @@ class LocalEngine:
         self.num_workers = num_workers
         self._pool: ProcessPoolExecutor | None = None
 
-    def run(self, function: Callable[[Task], Result], tasks: Iterable[Task], tasks_ahead: int = 4) -> Iterator[Result]:
-        """The results in the order of the tasks; `function` and tasks must pickle.
+    def each(self, function: Callable[[Task], object], tasks: Iterable[Task]) -> Iterator[int]:
+        """As `Engine.each`."""
+        for number, _ in enumerate(self.map(function, tasks)):
+            yield number
 
-        At most `tasks_ahead` tasks a worker are under way, so that tasks and results never pile up in memory.
+    def map(self, function: Callable[[Task], Result], tasks: Iterable[Task], tasks_ahead: int = 4) -> Iterator[Result]:
+        """The results in the order of the tasks; at most `tasks_ahead` tasks a worker are under way.
 
         Raises:
             EnvironmentFailure: when a worker was killed, most often for want of memory.
@@ -54,10 +77,7 @@ class LocalEngine:
             while waiting:
                 yield waiting.popleft().result()
         except BrokenProcessPool:
-            raise EnvironmentFailure(
-                "a worker process was killed, most often because memory ran out;"
-                " set num_workers lower and run the same command again to continue"
-            ) from None
+            raise killed_worker() from None
         finally:
             for future in waiting:
                 future.cancel()
@@ -75,6 +95,27 @@ class LocalEngine:
     def __exit__(self, *_: object) -> None:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
+
+
+class ShardEngine(LocalEngine):
+    """Does its own share of every stage's tasks alone: number `shard` of `shards`, as a task of a job array."""
+
+    def __init__(self, shard: int, shards: int, num_workers: int) -> None:
+        super().__init__(num_workers)
+        self.shard, self.shards = shard, shards
+
+    def each(self, function: Callable[[Task], object], tasks: Iterable[Task]) -> Iterator[int]:
+        """As `Engine.each`, but for every task of number `shard`, `shard + shards`, …"""
+        for number in super().each(function, itertools.islice(tasks, self.shard, None, self.shards)):
+            yield self.shard + number * self.shards
+
+
+def killed_worker() -> EnvironmentFailure:
+    """The sentence for a worker that died."""
+    return EnvironmentFailure(
+        "a worker process was killed, most often because memory ran out;"
+        " set num_workers lower and run the same command again to continue"
+    )
 
 
 def _die_with_parent() -> None:
@@ -95,13 +136,19 @@ def whole_folder(folder: Path, scratch: Path) -> Iterator[Path]:
 
     It is filled in `scratch`, on the same file system, which the next run empties after a kill.
     """
-    temporary = scratch / f"{folder.name}.{os.getpid()}"
+    temporary = scratch / f"{folder.name}.{socket.gethostname()}.{os.getpid()}"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield temporary
-        os.rename(temporary, folder)
+        try:
+            os.rename(temporary, folder)
+        except OSError:
+            # Another worker did the same task meanwhile, which leaves the same bytes.
+            if not folder.is_dir():
+                raise
+            shutil.rmtree(temporary)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,16 @@ from codelm.errors import DataError, TokenizerError
 from codelm.tokenizer import Fingerprint
 
 MANIFEST_FILE = "manifest.json"
-FORMAT = 1
+FORMAT = 2
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a stream has of one source."""
+
+    files: int
+    bytes: int
+    tokens: int
 
 
 @dataclass(frozen=True)
@@ -22,14 +31,28 @@ class StreamInfo:
     bytes: int
     """UTF-8 bytes of text."""
     tokens: int
-    """With one end-of-text token a document; the last `tokens - samples * max_seq_len` are in no sample."""
+    """With one end-of-text token a document. Packed one after another, those beyond the last whole sample are in none."""
     samples: int
     shards: tuple[ShardInfo, ...]
+    padding: int = 0
+    """End-of-text tokens that fill up rows (best_fit)."""
+    cut_documents: int = 0
+    """Documents in more than one sample (best_fit)."""
+    truncated: int = 0
+    """Conversations longer than a sample, of which the first part is kept."""
+    left_out: int = 0
+    """Conversations without an answer in their first part."""
+    lost_tokens: int = 0
+    """Tokens of those that are in no sample."""
+    sources: dict[str, Share] = field(default_factory=dict)
+    """By the sources' keys in the YAML."""
+    licences: dict[str, int] = field(default_factory=dict)
+    """Files by SPDX expression; `unknown` where none was found."""
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What `manifest.json` says: `splits[split][language]`, `dropped[language][reason]`."""
+    """What `manifest.json` says: `splits[split][language]`, `dropped[language][reason]`, `secrets[language][kind]`."""
 
     run_name: str
     codelm_version: str
@@ -39,6 +62,12 @@ class Manifest:
     tokenizer: Fingerprint
     splits: dict[str, dict[str, StreamInfo]]
     dropped: dict[str, dict[str, int]]
+    secrets: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Found by the policy of `settings.secrets`: redacted, in dropped files, or only counted."""
+    contamination: dict[str, Any] = field(default_factory=dict)
+    """Evaluation problems found in files, which were dropped: by benchmark and problem."""
+    withdrawn: tuple[str, ...] = ()
+    """Repositories that were taken out afterwards."""
 
     @property
     def hash(self) -> str:
@@ -112,6 +141,7 @@ def load_manifest(folder: str | Path) -> Manifest:
             split: {language: _stream_info(stream) for language, stream in languages.items()}
             for split, languages in fields["splits"].items()
         }
+        fields["withdrawn"] = tuple(fields["withdrawn"])
         manifest = Manifest(**fields)
         intact = manifest.hash == stored_hash
     except (KeyError, TypeError, AttributeError) as error:
@@ -128,7 +158,9 @@ def save_manifest(manifest: Manifest, folder: str | Path) -> None:
 
 
 def _stream_info(stream: dict[str, Any]) -> StreamInfo:
-    return StreamInfo(**{**stream, "shards": tuple(ShardInfo(**shard) for shard in stream["shards"])})
+    shards = tuple(ShardInfo(**shard) for shard in stream["shards"])
+    sources = {key: Share(**share) for key, share in stream["sources"].items()}
+    return StreamInfo(**{**stream, "shards": shards, "sources": sources})
 
 
 def _how(folder: str | Path) -> str:

@@ -1,20 +1,23 @@
-"""Which of the kept documents go where, decided over the whole corpus at once: duplicates, limits, the split.
+"""Which of the kept documents go where, decided over the whole corpus at once: copies, the split, limits.
 
-Works on some 40 bytes a document, so that a corpus of millions of files is decided in memory.
+Works on some 60 bytes a document in arrays, so that a corpus of a hundred million files is decided in memory.
 """
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 
-from codelm.config.data import DataConfig
+from codelm.config.data import DataConfig, SplitSection
+from codelm.data.clusters import best_of
+from codelm.data.columns import STREAMS, Columns
 from codelm.data.documents import Counts
-from codelm.data.split import draw, held_out
-from codelm.data.store import Record
+from codelm.data.split import draw, draw_names, is_since, share_below
 
-SPLITS = ("train", "validation")
+SPLITS = ("train", "validation", "held_out")
+TRAIN, VALIDATION, HELD_OUT = range(3)
 LEFT_OUT = 255
 
 
@@ -28,11 +31,14 @@ class Selection:
     """bool (n,): drawn for training the tokenizer"""
     partition_start: np.ndarray
     """int64 (partitions + 1,)"""
-    languages: list[str]
     language: np.ndarray
-    """uint8 (n,): an index of `languages`"""
+    """uint8 (n,): an index of STREAMS"""
     bytes: np.ndarray
     """int64 (n,)"""
+
+    @property
+    def partitions(self) -> int:
+        return len(self.partition_start) - 1
 
     def of_partition(self, index: int) -> slice:
         return slice(int(self.partition_start[index]), int(self.partition_start[index + 1]))
@@ -40,67 +46,129 @@ class Selection:
     def files_and_bytes(self, split: str) -> dict[str, tuple[int, int]]:
         """Files and bytes of a split by language, for the languages that have any."""
         in_split = self.split == SPLITS.index(split)
-        found = {}
-        for code, name in enumerate(self.languages):
-            mine = in_split & (self.language == code)
-            if mine.any():
-                found[name] = (int(mine.sum()), int(self.bytes[mine].sum()))
-        return found
+        files = np.bincount(self.language[in_split], minlength=len(STREAMS))
+        size = np.bincount(self.language[in_split], weights=self.bytes[in_split], minlength=len(STREAMS))
+        return {name: (int(files[code]), int(size[code])) for code, name in enumerate(STREAMS) if files[code]}
+
+    def save(self, folder: Path) -> None:
+        """Write one array a file."""
+        for field in fields(self):
+            np.save(folder / f"{field.name}.npy", getattr(self, field.name))
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """The arrays as memory maps, read-only."""
+        arrays: dict[str, Any] = {
+            field.name: np.load(folder / f"{field.name}.npy", mmap_mode="r") for field in fields(cls)
+        }
+        return cls(**arrays)
 
 
-def select(partitions: Iterable[Iterable[Record]], config: DataConfig, counts: Counts) -> Selection:
-    """Decide for every document; what is left out is counted as `duplicate` or `over_limit`."""
-    digests, sizes, codes, starts = bytearray(), [], [], [0]
-    known: dict[str, int] = {}
-    for records in partitions:
-        for record in records:
-            digests += bytes.fromhex(record.digest)
-            sizes.append(record.bytes)
-            codes.append(known.setdefault(record.language, len(known)))
-        starts.append(len(sizes))
-    names = sorted(known)
-    recode = np.array([names.index(name) for name in known], dtype=np.uint8)
-    language = recode[np.array(codes, dtype=np.int64)] if codes else np.empty(0, np.uint8)
-    digest = np.frombuffer(bytes(digests), dtype="<u8").reshape(-1, 2)
-    size = np.array(sizes, dtype=np.int64)
+def select(
+    columns: Columns, partition_start: np.ndarray, clusters: np.ndarray | None, config: DataConfig, counts: Counts
+) -> Selection:
+    """Decide for every document, and count what is left out by reason.
 
-    split = np.where(held_out(digest, config.seed, config.split.validation), 1, 0).astype(np.uint8)
-    if config.dedup.exact:
-        _leave_out(~_first_of_each(digest), "duplicate", split, language, names, counts)
+    Args:
+        columns: of all documents, in the order of the partitions.
+        partition_start: int64 (partitions + 1,).
+        clusters: int64 (n,), the number of the first document of each one's cluster of near duplicates; None where
+            near duplicates are not looked for.
+
+    The reasons: `duplicate` (the same bytes as a document that is kept), `near_duplicate` (its cluster has a better
+    one), `like_held_out` (its cluster is held out), `over_limit`.
+    """
+    split = _first_split(columns, clusters, config)
+    _drop_copies(split, columns, clusters, config, counts)
     if config.max_bytes_per_language is not None:
-        over = _over_limit(digest, size, language, split, config.max_bytes_per_language, config.seed)
-        _leave_out(over, "over_limit", split, language, names, counts)
+        over = _over_limit(columns, split, config.max_bytes_per_language, config.seed)
+        _leave_out(over, "over_limit", split, columns.language, counts)
     sample = np.zeros(len(split), dtype=bool)
     if config.tokenizer.train is not None:
-        order = draw(digest, config.seed, "tokenizer")
-        sample = _first_bytes(order, size, split == 0, config.tokenizer.train.sample_bytes)
-    return Selection(split, sample, np.array(starts, dtype=np.int64), names, language, size)
+        order = draw(columns.digest, config.seed, "tokenizer")
+        sample = _first_bytes(order, columns.bytes, split == TRAIN, config.tokenizer.train.sample_bytes)
+    return Selection(split, sample, partition_start, columns.language, columns.bytes)
 
 
-def _leave_out(
-    which: np.ndarray, reason: str, split: np.ndarray, language: np.ndarray, names: list[str], counts: Counts
+def groups(digest: np.ndarray, clusters: np.ndarray | None) -> np.ndarray:
+    """The number of the first document of each one's group: documents with the same bytes, or of one cluster.
+
+    Documents with the same bytes have the same signature, hence one cluster, unless they are too short to have any.
+    """
+    _, first, inverse = np.unique(digest, axis=0, return_index=True, return_inverse=True)
+    same_bytes = first[inverse.reshape(-1)]
+    return same_bytes if clusters is None else np.minimum(same_bytes, clusters[same_bytes])
+
+
+def _first_split(columns: Columns, clusters: np.ndarray | None, config: DataConfig) -> np.ndarray:
+    """The split of each document before copies are looked at, uint8 (n,)."""
+    section = config.split
+    split = _drawn(columns, clusters, section, config.seed)
+    if section.held_out_repositories:
+        split[columns.repositories_matching(section.held_out_repositories)] = HELD_OUT
+    return split
+
+
+def _drawn(columns: Columns, clusters: np.ndarray | None, section: SplitSection, seed: int) -> np.ndarray:
+    if section.by == "repository":
+        numbers = draw_names(columns.repository, seed)
+    elif section.by == "cluster":
+        # Hashed again: the least of several numbers is small more often than one.
+        least = _smallest_of_group(draw(columns.digest, seed, "split"), groups(columns.digest, clusters))
+        numbers = draw_names(least, seed)
+    else:
+        numbers = draw(columns.digest, seed, "split")
+    if section.by == "time":
+        assert section.since is not None
+        return np.where(is_since(columns.changed, section.since), VALIDATION, TRAIN).astype(np.uint8)
+    split = np.full(len(columns), TRAIN, dtype=np.uint8)
+    split[share_below(numbers, section.validation + section.held_out)] = HELD_OUT
+    split[share_below(numbers, section.validation)] = VALIDATION
+    return split
+
+
+def _smallest_of_group(numbers: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """For each document the smallest number in its group: it does not depend on the order of the sources."""
+    smallest = np.full(len(numbers), np.iinfo(numbers.dtype).max, dtype=numbers.dtype)
+    np.minimum.at(smallest, group, numbers)
+    return smallest[group]
+
+
+def _drop_copies(
+    split: np.ndarray, columns: Columns, clusters: np.ndarray | None, config: DataConfig, counts: Counts
 ) -> None:
+    """Keep the best document of each group, and nothing in training that is like a held-out one."""
+    same_bytes = groups(columns.digest, None)
+    group = same_bytes if clusters is None else np.minimum(same_bytes, clusters[same_bytes])
+    reached = np.zeros(len(split), dtype=np.uint8)
+    np.maximum.at(reached, group, split)
+    behind = split < reached[group]
+    _leave_out(behind, "like_held_out", split, columns.language, counts)
+    if config.dedup.exact:
+        _leave_out(~_best(same_bytes, columns, split), "duplicate", split, columns.language, counts)
+    if clusters is not None:
+        _leave_out(~_best(group, columns, split), "near_duplicate", split, columns.language, counts)
+
+
+def _best(group: np.ndarray, columns: Columns, split: np.ndarray) -> np.ndarray:
+    """Marks the best of the documents still there in each group, bool (n,): by licence, time, length, then order."""
+    ranks = (-columns.licence_rank.astype(np.int8), columns.changed, columns.bytes)
+    return best_of(group, ranks, among=split != LEFT_OUT)
+
+
+def _leave_out(which: np.ndarray, reason: str, split: np.ndarray, language: np.ndarray, counts: Counts) -> None:
     which = which & (split != LEFT_OUT)
     for code, files in Counter(language[which].tolist()).items():
-        counts.drop(names[code], reason, files)
+        counts.drop(STREAMS[code], reason, files)
     split[which] = LEFT_OUT
 
 
-def _first_of_each(digest: np.ndarray) -> np.ndarray:
-    """Marks the first document of each digest, bool (n,)."""
-    first = np.zeros(len(digest), dtype=bool)
-    first[np.unique(digest, axis=0, return_index=True)[1]] = True
-    return first
-
-
-def _over_limit(
-    digest: np.ndarray, size: np.ndarray, language: np.ndarray, split: np.ndarray, limit: int, seed: int
-) -> np.ndarray:
-    order = draw(digest, seed, "limit")
-    over = np.zeros(len(size), dtype=bool)
-    for code in np.unique(language):
-        mine = (language == code) & (split != LEFT_OUT)
-        over |= mine & ~_first_bytes(order, size, mine, limit)
+def _over_limit(columns: Columns, split: np.ndarray, limit: int, seed: int) -> np.ndarray:
+    order = draw(columns.digest, seed, "limit")
+    over = np.zeros(len(columns), dtype=bool)
+    for code in np.unique(columns.language):
+        mine = (columns.language == code) & (split != LEFT_OUT)
+        over |= mine & ~_first_bytes(order, columns.bytes, mine, limit)
     return over
 
 

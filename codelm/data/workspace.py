@@ -78,8 +78,10 @@ def find_finished(config: DataConfig) -> Manifest | None:
 
 
 @contextlib.contextmanager
-def opened(config: DataConfig) -> Iterator[Workspace]:
+def opened(config: DataConfig, shared: bool = False) -> Iterator[Workspace]:
     """The workspace of a new or a half-finished preparation, locked against a second run.
+
+    With `shared`, others who share it may be at work beside this one.
 
     Raises:
         DataError: when another run writes it now, or a half-finished one has other settings.
@@ -88,12 +90,13 @@ def opened(config: DataConfig) -> Iterator[Workspace]:
     space.work.mkdir(parents=True, exist_ok=True)
     with (space.work / "lock").open("w") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             raise DataError(f"another data_prep/main.py is writing {space.output}; wait for it to end") from None
         _claim(space, settings_of(config))
-        shutil.rmtree(space.scratch, ignore_errors=True)
-        space.scratch.mkdir()
+        if not shared:
+            shutil.rmtree(space.scratch, ignore_errors=True)
+        space.scratch.mkdir(exist_ok=True)
         yield space
 
 

@@ -15,8 +15,9 @@ import pytest
 
 from codelm.config.data import DataConfig
 from codelm.data.manifest import load_manifest
-from codelm.data.prepare import prepare, survey
+from codelm.data.prepare import prepare
 from codelm.data.shard_reader import ShardReader
+from codelm.data.survey import survey
 from codelm.errors import DataError, TokenizerError
 from codelm.tokenizer import load_tokenizer
 from codelm.tokenizer_training import train_tokenizer
