@@ -4,9 +4,12 @@ import hashlib
 from dataclasses import dataclass
 
 from codelm.config.cleaning import FiltersSection
-from codelm.data.documents import Document, Drop
+from codelm.data.ambiguous import decide_language
+from codelm.data.documents import OTHER, Document, Drop
 from codelm.data.filters import decode, text_reason
+from codelm.data.gitattributes import NOTHING_SAID, Attributes
 from codelm.data.notebooks import NotebookForm, notebook_text
+from codelm.languages import language_by_name, language_of
 
 
 @dataclass(frozen=True)
@@ -16,10 +19,21 @@ class Provenance:
     path: str
     repository: str
     commit: str | None
-    language: str
+    language: str | None
+    """None where the path and the contents decide."""
     licence: str | None
     blob: str | None = None
     changed: int | None = None
+    attributes: Attributes = NOTHING_SAID
+
+    @property
+    def expected(self) -> str | None:
+        """The language as far as it is known before the contents are."""
+        if self.language is not None:
+            return self.language
+        named = self.attributes.language
+        language = language_of(self.path) if named is None else language_by_name(named)
+        return language.name if language else None
 
 
 def make_document(
@@ -27,19 +41,28 @@ def make_document(
 ) -> Document | Drop:
     """The document of a file's bytes, or the reason why they make none."""
     if len(contents) > filters.max_file_bytes:
-        return Drop(source.language, "too_large")
+        return _dropped(source, "too_large")
     text, reason = decode(contents)
-    if reason is None and source.language == "jupyter":
+    if reason is not None:
+        return _dropped(source, reason)
+    language = source.language or decide_language(source.path, text, source.attributes)
+    if language is None:
+        return Drop(OTHER, "not_a_language")
+    if language == "jupyter":
         converted = notebook_text(text, notebooks)
         text, reason = converted or "", "not_a_notebook" if converted is None else None
-    reason = reason or text_reason(text, source.language, filters)
-    if reason is not None:
-        return Drop(source.language, reason)
-    return identified(text, contents, source)
+    reason = reason or text_reason(text, language, filters, source.attributes)
+    return identified(text, contents, language, source) if reason is None else Drop(language, reason)
+
+
+def _dropped(source: Provenance, reason: str) -> Drop:
+    """What cannot be read for a text and has no extension of a language is no script either."""
+    language = source.expected
+    return Drop(language, reason) if language is not None else Drop(OTHER, "not_a_language")
 
 
 def identified(
-    text: str, contents: bytes, source: Provenance, trained: tuple[tuple[int, int], ...] | None = None
+    text: str, contents: bytes, language: str, source: Provenance, trained: tuple[tuple[int, int], ...] | None = None
 ) -> Document:
     """A document with the ids of the bytes that its text was made from."""
     return Document(
@@ -47,7 +70,7 @@ def identified(
         path=source.path,
         repository=source.repository,
         commit=source.commit,
-        language=source.language,
+        language=language,
         licence=source.licence,
         blob=source.blob or blob_id(contents),
         digest=hashlib.blake2b(contents, digest_size=16).digest(),

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from codelm.config.data import InstructionsSource, RecordsSource
+from codelm.data.gitattributes import NOTHING_SAID, Attributes
 
 OTHER = "other"
 """The language under which files of no known language are counted."""
@@ -48,6 +49,8 @@ class FileEntry:
     """The part [first, end) of a file of rows: of JSON Lines those that begin at these bytes, of Parquet row groups."""
     rows: int | None = None
     """At most so many rows of the part; None means all."""
+    attributes: Attributes = NOTHING_SAID
+    """What the repository's .gitattributes say of the file."""
 
 
 @dataclass(frozen=True)

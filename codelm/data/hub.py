@@ -14,19 +14,15 @@ from functools import partial
 from codelm.config.data import HubSource, RecordsSource
 from codelm.data.documents import Counts, FileEntry, Repository
 from codelm.data.parquet import ENDINGS
+from codelm.data.reading_errors import explained
 from codelm.data.records import list_parts
-from codelm.data.remote_files import FoundFile, explained, is_remote, list_below
+from codelm.data.remote_files import FoundFile, is_remote, list_below
 from codelm.errors import DataError
 from codelm.languages import LANGUAGES
 
 logger = logging.getLogger(__name__)
 
 _FOOTERS_AT_ONCE = 16
-
-
-def stack_name(language: str) -> str:
-    """The name of a language's folder in The Stack, such as `c++` or `jupyter-notebook`."""
-    return LANGUAGES[language].title.lower().replace(" ", "-")
 
 
 def list_hub(
@@ -43,7 +39,7 @@ def list_hub(
     chosen = [language for language in LANGUAGES if languages is None or language in languages]
     without = []
     for language in chosen:
-        folder = f"{root}/{source.data_dir.replace('{language}', stack_name(language))}"
+        folder = f"{root}/{source.data_dir.replace('{language}', LANGUAGES[language].stack_name)}"
         files = list_below(folder, ENDINGS, counts)
         if not files:
             without.append(language)
@@ -52,7 +48,7 @@ def list_hub(
         for part in _parts(files, source, f"sources.{key}"):
             yield repository, part
     if len(without) == len(chosen):
-        folder = source.data_dir.replace("{language}", stack_name(chosen[0]))
+        folder = source.data_dir.replace("{language}", LANGUAGES[chosen[0]].stack_name)
         raise DataError(
             f"sources.{key}: {source.hf_name} has no Parquet files in {folder}, nor of another language;"
             " check hf_name and data_dir"

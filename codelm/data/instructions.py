@@ -79,7 +79,7 @@ def _document(row: Row, source: InstructionsSource, where: Provenance, filters: 
         return Drop(LANGUAGE, "not_utf8")
     if len(contents) > filters.max_file_bytes:
         return Drop(LANGUAGE, "too_large")
-    return identified(text, contents, where, trained)
+    return identified(text, contents, LANGUAGE, where, trained)
 
 
 def conversation(row: dict[str, Any], source: InstructionsSource) -> tuple[str, Ranges]:

@@ -12,7 +12,8 @@ from contextlib import ExitStack
 from typing import IO, Any
 
 from codelm.data.documents import FileEntry
-from codelm.data.remote_files import FoundFile, ends_in, explained, is_remote, open_file
+from codelm.data.reading_errors import explained
+from codelm.data.remote_files import FoundFile, ends_in, is_remote, open_file
 
 ENDINGS = (".jsonl", ".jsonl.gz", ".jsonl.zst")
 PART_BYTES = 4 << 20

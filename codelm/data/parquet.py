@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from codelm.data.documents import FileEntry
-from codelm.data.remote_files import FoundFile, explained, is_remote, open_file
+from codelm.data.reading_errors import explained
+from codelm.data.remote_files import FoundFile, is_remote, open_file
 from codelm.errors import DataError
 
 ENDINGS = (".parquet",)

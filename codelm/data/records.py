@@ -10,21 +10,16 @@ from typing import Any
 from codelm.config.cleaning import FiltersSection
 from codelm.config.data import ColumnsSection, RecordsSource
 from codelm.data import jsonl, parquet
+from codelm.data.ambiguous import may_have_language
 from codelm.data.contents import Provenance, make_document
 from codelm.data.documents import OTHER, Counts, Document, Drop, FileEntry, Repository
 from codelm.data.filters import path_reason
 from codelm.data.notebooks import NotebookForm
 from codelm.data.remote_files import FoundFile, ends_in, find_files
 from codelm.errors import DataError
-from codelm.languages import LANGUAGES, language_of
+from codelm.languages import language_by_name
 
 ENDINGS = (*jsonl.ENDINGS, *parquet.ENDINGS)
-
-_BY_NAME = {
-    name.casefold(): language
-    for language in LANGUAGES.values()
-    for name in (language.name, language.title, language.title.replace(" ", "-"))
-}
 
 
 class BadRow(Exception):
@@ -111,24 +106,23 @@ def _document(
         path = _text(row, columns.path)
         named = _text(row, columns.language)
         name = _text(row, columns.repository) or repository.name
-        if source.language is None:
-            known = _BY_NAME.get(named.strip().casefold()) if named else language_of(path or "")
-            if known is None:
-                return Drop(OTHER, "not_a_language")
-            language = known.name
         # A path such as "." names nothing.
         path = path if path and path.strip("./") else None
-        reason = path_reason(name, path or "row", filters)
-        if reason is not None:
-            return Drop(language, reason)
+        given = language_by_name(named) if named else None
+        if source.language is None and given is None and (named or not may_have_language(path or "")):
+            return Drop(OTHER, "not_a_language")
         provenance = Provenance(
             path=path or position,
             repository=name,
             commit=_text(row, columns.commit),
-            language=language,
+            language=source.language or (given.name if given else None),
             licence=_licence(row, columns.licence) or repository.licence,
             blob=_text(row, columns.blob),
         )
+        language = provenance.expected or OTHER
+        reason = path_reason(name, path or "", filters)
+        if reason is not None:
+            return Drop(language, reason)
         contents = _contents(row, columns.text)
     except BadRow as bad:
         return Drop(language, str(bad))

@@ -1,14 +1,13 @@
 """Files on this machine or behind a URL that fsspec opens: finding them in a fixed order, and opening them."""
 
-import contextlib
 import glob
 import os
 import stat
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Any
 
 from codelm.data.documents import OTHER, Counts
+from codelm.data.reading_errors import explained
 from codelm.errors import DataError, EnvironmentFailure
 
 
@@ -143,60 +142,9 @@ def open_file(url: str, at_random: bool = False) -> IO[bytes]:
     """A seekable stream of the file's bytes; `at_random`, nothing is read ahead, as fits large requests.
 
     Raises:
-        OSError and what the file system of the URL raises; see `explained`.
+        OSError and what the file system of the URL raises; see `reading_errors.explained`.
     """
     if not is_remote(url):
         return open(url, "rb")
     files, path = _file_system(url)
     return files.open(path, "rb", **({"cache_type": "none"} if at_random else {}))
-
-
-@contextlib.contextmanager
-def explained(url: str) -> Iterator[None]:
-    """Turn what goes wrong while a file is read into one sentence that names it.
-
-    Raises:
-        DataError: it is absent, damaged, gated, or out of reach.
-    """
-    try:
-        yield
-    except (DataError, EnvironmentFailure, MemoryError):
-        raise
-    except Exception as error:  # every file system and decompressor has its own kinds
-        raise DataError(_sentence(url, error)) from error
-
-
-def _sentence(url: str, error: Exception) -> str:
-    names = {kind.__name__ for kind in type(error).__mro__}
-    dataset = url.split("@")[0].removeprefix("hf://datasets/")
-    if url.startswith("hf://"):
-        if "OfflineModeIsEnabled" in names:
-            return (
-                f"{dataset} is on the Hugging Face hub, which HF_HUB_OFFLINE forbids to reach;"
-                " unset it, or give hf_name a local folder with the same files"
-            )
-        if "GatedRepoError" in names or _status(error) in (401, 403):
-            return (
-                f"{dataset} is gated on the Hugging Face hub: accept its conditions on its page, and log in with"
-                " `hf auth login` or set HF_TOKEN"
-            )
-        if "RepositoryNotFoundError" in names:
-            return f"the Hugging Face hub has no dataset {dataset}, or it is private; check hf_name, and HF_TOKEN"
-        if "RevisionNotFoundError" in names:
-            return f"{dataset} on the Hugging Face hub has no such `revision`; name a branch, a tag or a commit of it"
-    if isinstance(error, FileNotFoundError):
-        return f"there is no file {url}"
-    if "ConnectionError" in names or "ConnectError" in names or "TransportError" in names:
-        return f"{url} is out of reach ({_first_line(error)}); run it again when the network is there"
-    return (
-        f"{url} cannot be read ({_first_line(error)}); if it is damaged or incomplete, fetch it again or leave it out"
-    )
-
-
-def _status(error: Exception) -> int | None:
-    return getattr(getattr(error, "response", None), "status_code", None)
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__

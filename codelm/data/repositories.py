@@ -5,10 +5,12 @@ Every file that is left out is counted by language and reason.
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from codelm.config.cleaning import FiltersSection
 from codelm.config.data import CodeSource, DataConfig
+from codelm.data.ambiguous import may_have_language
 from codelm.data.contents import Provenance, make_document
 from codelm.data.documents import OTHER, Counts, Document, Drop, FileEntry, Repository
 from codelm.data.filters import path_reason
@@ -25,10 +27,10 @@ from codelm.data.git_objects import (
     read_blob_at,
     resolve_commit,
 )
+from codelm.data.gitattributes import NOTHING_SAID, GitAttributes
 from codelm.data.globs import compile_globs
 from codelm.data.notebooks import NotebookForm
 from codelm.errors import DataError
-from codelm.languages import language_of
 
 
 def find_repositories(key: str, source: CodeSource) -> list[Repository]:
@@ -88,6 +90,7 @@ def list_code(
             if refused(repository.name):
                 counts.drop(OTHER, "excluded_repository")
                 continue
+            attributes = _attributes(repository) if config.filters.use_gitattributes else None
             times = {}
             if config.split.by == "time" and repository.commit is not None:
                 times = change_times(repository.root, repository.commit)
@@ -98,13 +101,13 @@ def list_code(
                     if submodule is not None:
                         below.append((submodule, f"{prefix}{file.path}/"))
                         continue
-                language = language_of(file.path)
+                said = attributes.of(file.path) if attributes else NOTHING_SAID
+                file = replace(file, changed=times.get(file.path), attributes=said)
                 reason = special or passes(repository, prefix, file)
                 if reason is None:
-                    changed = times.get(file.path)
-                    yield repository, FileEntry(file.path, file.size, file.object_id, changed)
+                    yield repository, file
                 else:
-                    counts.drop(language.name if language else OTHER, reason)
+                    counts.drop(_provenance(repository, file).expected or OTHER, reason)
             waiting += reversed(below)
 
 
@@ -114,20 +117,34 @@ def _path_rules(source: CodeSource, config: DataConfig) -> Callable[[Repository,
     included, excluded = compile_globs(source.include), compile_globs(source.exclude)
 
     def reason(repository: Repository, prefix: str, file: FileEntry) -> str | None:
-        language = language_of(file.path)
-        if language is None:
+        if not may_have_language(file.path, file.attributes):
             return "not_a_language"
-        if chosen is not None and language.name not in chosen:
+        language = _provenance(repository, file).expected
+        if chosen is not None and language is not None and not chosen & _alternatives(language):
             return "language_not_chosen"
         inside = prefix + file.path
         if (source.include and not included(inside)) or excluded(inside):
             return "excluded"
-        on_path = path_reason(repository.name, file.path, config.filters)
-        if on_path is None and file.size == 0:
+        on_path = path_reason(repository.name, file.path, config.filters, file.attributes)
+        if on_path is not None or language is None:
+            return on_path
+        if file.size == 0:
             return "empty"
-        return on_path or ("too_large" if file.size > config.filters.max_file_bytes else None)
+        return "too_large" if file.size > config.filters.max_file_bytes else None
 
     return reason
+
+
+def _alternatives(language: str) -> set[str]:
+    """The languages that the contents may decide for: headers and `.C` may be either."""
+    return {"c", "cpp"} if language in ("c", "cpp") else {language}
+
+
+def _attributes(repository: Repository) -> GitAttributes | None:
+    """What the repository's .gitattributes files say, or None when there are none."""
+    found = read_matching(repository, lambda path: path.rpartition("/")[2] == ".gitattributes")
+    texts = {path.rpartition("/")[0]: contents.decode(errors="surrogateescape") for path, contents in found.items()}
+    return GitAttributes(texts) if texts else None
 
 
 def _submodule(repository: Repository, link: FileEntry) -> Repository | None:
@@ -156,22 +173,25 @@ def read_code(
     """Each file with its document, or the reason why its contents make none."""
     with _Opened(repository, filters.max_file_bytes) as read:
         for file in files:
-            language = language_of(file.path)
-            assert language is not None
+            source = _provenance(repository, file)
             contents = read(file)
             if contents is None:
-                yield file, Drop(language.name, "unreadable")
-                continue
-            source = Provenance(
-                path=file.path,
-                repository=repository.name,
-                commit=repository.commit,
-                language=language.name,
-                licence=repository.licence,
-                blob=file.object_id,
-                changed=file.changed,
-            )
-            yield file, make_document(contents, source, filters, notebooks)
+                yield file, Drop(source.expected or OTHER, "unreadable")
+            else:
+                yield file, make_document(contents, source, filters, notebooks)
+
+
+def _provenance(repository: Repository, file: FileEntry) -> Provenance:
+    return Provenance(
+        path=file.path,
+        repository=repository.name,
+        commit=repository.commit,
+        language=None,
+        licence=repository.licence,
+        blob=file.object_id,
+        changed=file.changed,
+        attributes=file.attributes,
+    )
 
 
 class _Opened:

