@@ -46,16 +46,20 @@ def is_remote(path: str) -> bool:
     return "://" in path
 
 
-def fetch_bytes(url: str, retry: Retry) -> bytes:
-    """All bytes of a small file.
+def fetch(url: str, parse: Callable[[bytes], Result], retry: Retry) -> Result:
+    """What `parse` makes of all bytes of a small file; the file is also fetched again when that is a DataError.
 
     Raises:
-        DataError, EnvironmentFailure: as `retried`.
+        DataError, EnvironmentFailure: as `retried`, or the last that `parse` raised.
     """
 
-    def read() -> bytes:
+    def read() -> Result:
         with open_url(url) as stream:
-            return stream.read()
+            content = stream.read()
+        try:
+            return parse(content)
+        except DataError as error:
+            raise WrongContents from error
 
     return retried(read, url, retry)
 
@@ -119,6 +123,8 @@ def _raise_if_final(error: Exception, url: str) -> None:
 
 def _given_up(error: Exception, url: str, attempts: int) -> CodelmError:
     if isinstance(error, WrongContents):
+        if isinstance(error.__cause__, DataError):
+            return error.__cause__
         return DataError(f"{url} {error}, in each of {attempts} attempts; upload it again")
     return EnvironmentFailure(
         f"{url} could not be fetched in {attempts} attempts ({_brief(error)}); run the same command again when it is"

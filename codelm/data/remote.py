@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from codelm.data.fetch import Retry, WrongContents, fetch_bytes, open_url, retried
+from codelm.data.fetch import Retry, WrongContents, fetch, open_url, retried
 from codelm.data.manifest import MANIFEST_FILE, Manifest, load_manifest
-from codelm.data.shard_reader import ShardReader, parse_index
+from codelm.data.shard_reader import ShardEntry, ShardReader, parse_index
 from codelm.data.shards import INDEX_FILE, ShardInfo
 from codelm.errors import CodelmError, DataError
 
@@ -223,13 +223,16 @@ class RemoteShardReader(ShardReader):
         base = f"{url.rstrip('/')}/{split}/{language}"
         self.url, self._cache = base, cache
         self.folder = cache.folder
-        index = f"{base}/{INDEX_FILE}"
-        text = fetch_bytes(index, cache.retry).decode("utf-8", errors="replace")
-        entries = parse_index(text, index)
         recorded = [(shard.file, shard.bytes, shard.samples) for shard in shards]
-        if [(entry.file, entry.bytes, entry.samples) for entry in entries] != recorded:
-            raise DataError(f"{index} does not agree with the manifest of {url}; upload the folder again")
-        self._adopt(entries, base)
+        index = f"{base}/{INDEX_FILE}"
+
+        def checked(content: bytes) -> list[ShardEntry]:
+            entries = parse_index(content.decode("utf-8", errors="replace"), index)
+            if [(entry.file, entry.bytes, entry.samples) for entry in entries] != recorded:
+                raise DataError(f"{index} does not agree with the manifest of {url}; upload the folder again")
+            return entries
+
+        self._adopt(fetch(index, checked, cache.retry), base)
         self._remote = [RemoteShard(f"{base}/{shard.file}", shard.bytes, shard.sha256) for shard in shards]
         self._prepared: tuple[frozenset[int], frozenset[int]] | None = None
 
@@ -267,13 +270,16 @@ def load_remote_manifest(url: str, retry: Retry) -> Manifest:
     Raises:
         DataError: it is absent or damaged. EnvironmentFailure: it could not be fetched.
     """
-    content = fetch_bytes(f"{url.rstrip('/')}/{MANIFEST_FILE}", retry)
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / MANIFEST_FILE).write_bytes(content)
-        try:
-            return load_manifest(folder)
-        except DataError as error:
-            raise DataError(str(error).replace(folder, url.rstrip("/"))) from None
+
+    def checked(content: bytes) -> Manifest:
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / MANIFEST_FILE).write_bytes(content)
+            try:
+                return load_manifest(folder)
+            except DataError as error:
+                raise DataError(str(error).replace(folder, url.rstrip("/"))) from None
+
+    return fetch(f"{url.rstrip('/')}/{MANIFEST_FILE}", checked, retry)
 
 
 @contextlib.contextmanager
