@@ -21,17 +21,17 @@ def connect(number: int, edges: Iterable[np.ndarray]) -> np.ndarray:
             apart = left != right
             left, right = np.minimum(left[apart], right[apart]), np.maximum(left[apart], right[apart])
             np.minimum.at(parent, right, left)
-    while not np.array_equal(higher := parent[parent], parent):
-        parent = higher
+            _roots(parent, right)
+    _roots(parent, slice(None))
     return parent
 
 
-def _roots(parent: np.ndarray, nodes: np.ndarray) -> np.ndarray:
-    roots = parent[nodes]
-    while not np.array_equal(higher := parent[roots], roots):
-        roots = higher
-    parent[nodes] = roots
-    return roots
+def _roots(parent: np.ndarray, nodes: np.ndarray | slice) -> np.ndarray:
+    """The roots above nodes, which become their parents. A path through `nodes` alone is halved in every turn."""
+    above = parent[nodes]
+    while not np.array_equal(higher := parent[above], above):
+        parent[nodes] = above = higher
+    return above
 
 
 def best_of(
