@@ -8,10 +8,11 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
-from codelm.config.train import DataSourceSection, FimSection, TrainConfig
+from codelm.config.train import DataSourceSection, TrainConfig
 from codelm.console import is_rank_zero
 from codelm.data.corpus import DEFAULT_WINDOW, Corpus, check_cache_limit, open_corpus
 from codelm.data.fetch import is_remote
+from codelm.data.fim import Fim, FimCounts, FimSettings, measure
 from codelm.data.mixture import REPLAY, Schedule, build_schedule, implied_epochs, resolve_shares, with_replay
 from codelm.data.order import Order, Passes, build_passes
 from codelm.data.remote import DEFAULT_CACHE, ShardCache
@@ -19,12 +20,11 @@ from codelm.data.shard_reader import ShardReader
 from codelm.data.stream import (
     HeldOutDataset,
     MixtureDataset,
-    RowTransform,
     StreamIdentity,
     eval_loader,
     train_loader,
 )
-from codelm.errors import ConfigError, DataError
+from codelm.errors import ConfigError, DataError, EnvironmentFailure
 from codelm.tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)
@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 # Reading and hashing so much takes about ten seconds.
 _HASH_AT_MOST = 10_000_000_000
 _MANY_PASSES = 4
+_FIM_TRIED = 100
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def build_training_data(config: TrainConfig, tokenizer: Tokenizer) -> TrainingDa
         shuffle_window=main.window,
         fim=section.fim and section.fim.model_dump(),
     )
-    dataset = MixtureDataset(readers, order, identity, section.fim and _fim(section.fim, tokenizer, config.seed))
+    dataset = MixtureDataset(readers, order, identity, _fim(config, tokenizer))
     return TrainingData(main.corpus, dataset, schedule, {stream: passes[stream].size for stream in schedule.streams})
 
 
@@ -137,14 +138,23 @@ def open_checked(path: str, config: TrainConfig, tokenizer: Tokenizer, hashes: b
 
 
 def shard_cache(config: TrainConfig) -> ShardCache:
-    """Where this run keeps the shards that it fetches."""
-    return ShardCache(config.train_data.cache_folder or DEFAULT_CACHE, config.train_data.cache_limit)
+    """Where this run keeps the shards that it fetches.
+
+    Raises:
+        EnvironmentFailure: the folder cannot be made.
+    """
+    folder = config.train_data.cache_folder or DEFAULT_CACHE
+    try:
+        return ShardCache(folder, config.train_data.cache_limit)
+    except OSError as error:
+        raise EnvironmentFailure(
+            f"train_data.cache_folder {folder} cannot be used ({error.strerror}); name another"
+        ) from None
 
 
-def _fim(section: FimSection, tokenizer: Tokenizer, seed: int) -> RowTransform:
-    from codelm.data.fim import Fim, FimSettings  # pyright: ignore[reportMissingImports]
-
-    return Fim(tokenizer, FimSettings(section.rate, section.spm_rate), seed)
+def _fim(config: TrainConfig, tokenizer: Tokenizer) -> Fim | None:
+    fim = config.train_data.fim
+    return fim and Fim(tokenizer, FimSettings(fim.rate, fim.spm_rate), config.seed)
 
 
 def _sections(config: TrainConfig) -> dict[str, Any]:
@@ -248,7 +258,23 @@ def data_plan(config: TrainConfig, data: TrainingData, batches: int) -> list[str
         per_epoch = len(data.dataset) // config.global_train_batch_size
         epochs_begun = math.ceil(batches / per_epoch)
         lines.append(f"an epoch ends after {per_epoch:,} batches, when {ending} runs out; epochs: {epochs_begun}")
-    fim = config.train_data.fim
-    if fim is not None:
-        lines.append(f"fill in the middle: {fim.rate:.0%} of the documents, {fim.spm_rate:.0%} of these suffix first")
+    fim = data.dataset.transform
+    if isinstance(fim, Fim):
+        lines.append(_fim_plan(fim, data))
     return lines
+
+
+def _fim_plan(fim: Fim, data: TrainingData) -> str:
+    """What filling in the middle does, tried on a few rows of every stream that is at hand."""
+    local = [r for r in data.dataset.readers if isinstance(r, ShardReader) and not (r.remote_bytes or r.has_loss_mask)]
+    counts = sum((measure(reader, fim, max(1, _FIM_TRIED // len(local))) for reader in local), FimCounts())
+    tried = (
+        f"; of {counts.tokens:,} tokens tried, {counts.tokens_added / counts.tokens:.2%} are added and"
+        f" {counts.tokens_cut / counts.tokens:.2%} do not fit and are cut"
+        if counts.tokens
+        else ""
+    )
+    settings = fim.settings
+    return (
+        f"fill in the middle: {settings.rate:.0%} of the documents, {settings.spm_rate:.0%} of them suffix first{tried}"
+    )
