@@ -67,13 +67,19 @@ class _Tree:
         return [*found][:1]
 
     def ending(self, end: str, importer: str) -> list[int]:
-        """The file whose path ends so; of several, the one with the most folders in common with the importer."""
+        """The file whose path ends so; of several, the one with the most folders in common with the importer, and then
+        the one nearest to the root."""
         matches = [
             number
             for number in self._by_name.get(end.rpartition("/")[2], [])
             if self._paths[number] == end or self._paths[number].endswith(f"/{end}")
         ]
-        return [max(matches, key=lambda number: (_shared(self._paths[number], importer), -number))] if matches else []
+
+        def nearness(number: int) -> tuple[int, int, int]:
+            path = self._paths[number]
+            return (_shared(path, importer), -path.count("/"), -number)
+
+        return [max(matches, key=nearness)] if matches else []
 
     def inside(self, folder: str) -> list[int]:
         return self._by_folder.get(folder, [])
@@ -112,8 +118,10 @@ def _python_module(module: str, path: str, tree: _Tree) -> list[int]:
     name = module.lstrip(".")
     relative, levels = name.replace(".", "/"), len(module) - len(name)
     if levels or "." not in name:
-        # A single name is that of a file beside, or else a library's.
         folder = dirname(path)
+        # A single name is that of a script beside, or else a library's: inside a package it would need a dot.
+        if not levels and tree.first([join(folder, "__init__.py")]):
+            return []
         for _ in range(levels - 1):
             folder = dirname(folder)
         base = join(folder, relative)
@@ -167,7 +175,7 @@ def _java(path: str, text: str, tree: _Tree) -> Iterator[int]:
         yield from next((found for n in names if (found := tree.ending(f"{n.replace('.', '/')}.java", path))), [])
 
 
-_PHP_USE = re.compile(r"^[ \t]*use[ \t]+(?:function[ \t]+|const[ \t]+)?\\?([\w\\]+)(?:\\\{([^}]*)\})?", re.MULTILINE)
+_PHP_USE = re.compile(r"^[ \t]*use[ \t]+(?:function[ \t]+|const[ \t]+)?\\?([\w\\]*\w)(?:\\\{([^}]*)\})?", re.MULTILINE)
 _PHP_REQUIRE = re.compile(
     r"""\b(?:require|include)(?:_once)?\b[ \t(]*(?:__DIR__|dirname\(__FILE__\))?[ \t.]*["']/?([^"'\n]+\.php)["']"""
 )

@@ -3,14 +3,14 @@
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
 import numpy as np
 
 from codelm.data.engine import whole_folder
-from codelm.data.manifest import StreamInfo
+from codelm.data.manifest import Share, StreamInfo
 from codelm.data.packers import BestFitPacker, ConcatPacker, Packer, TokenDocument
 from codelm.data.shards import MASK_DTYPE, ShardInfo, ShardWriter
 from codelm.data.store import read_json, write_json
@@ -96,8 +96,9 @@ def read_documents(partition: Path, name: str, dtype: np.dtype, masked: bool = F
 
 def summary_of(packer: Packer, writer: ShardWriter) -> dict[str, Any]:
     """The stream's figures for the manifest; the writer is closed."""
-    shards = [shard.__dict__ for shard in writer.shards]
-    return {**asdict(packer.figures), "samples": writer.samples, "shards": shards}
+    figures = asdict(packer.figures)
+    figures |= {key: dict(sorted(figures[key].items())) for key in ("sources", "licences")}
+    return {**figures, "samples": writer.samples, "shards": [shard.__dict__ for shard in writer.shards]}
 
 
 def load_summary(file: Path) -> StreamInfo:
@@ -106,6 +107,6 @@ def load_summary(file: Path) -> StreamInfo:
 
 def stream_info(summary: dict[str, Any]) -> StreamInfo:
     """The figures as the manifest holds them."""
-    known = {field.name for field in fields(StreamInfo)}
     shards = tuple(ShardInfo(**shard) for shard in summary["shards"])
-    return StreamInfo(**{**{key: summary[key] for key in known & summary.keys()}, "shards": shards})
+    sources = {key: Share(**share) for key, share in summary["sources"].items()}
+    return StreamInfo(**{**summary, "shards": shards, "sources": sources})

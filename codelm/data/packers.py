@@ -6,7 +6,7 @@ row × max_seq_len + offset. A file that is cut into several places has a line f
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TextIO
 
 import numpy as np
@@ -50,13 +50,26 @@ class Figures:
     """Conversations without a token with loss in their first row."""
     lost_tokens: int = 0
     """Tokens of those that are in no row."""
+    sources: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Files, bytes and tokens by the lines' `source`, where they name one."""
+    licences: dict[str, int] = field(default_factory=dict)
+    """Files by the lines' `licence`; `unknown` where there is none."""
 
     def count(self, document: TokenDocument) -> None:
-        # A file that was cut before, in a corpus that is packed again, counts once.
-        whole = [fields for fields in document.files if not fields.get("part")]
-        self.files += len(whole)
-        self.bytes += sum(fields["bytes"] for fields in whole)
         self.tokens += len(document.tokens)
+        for fields in document.files:
+            # A file that was cut before, in a corpus that is packed again, counts once.
+            first = not fields.get("part")
+            self.files += first
+            self.bytes += first * fields["bytes"]
+            if first:
+                licence = fields.get("licence") or "unknown"
+                self.licences[licence] = self.licences.get(licence, 0) + 1
+            if (source := fields.get("source")) is not None:
+                share = self.sources.setdefault(source, {"files": 0, "bytes": 0, "tokens": 0})
+                share["files"] += first
+                share["bytes"] += first * fields["bytes"]
+                share["tokens"] += fields["tokens"]
 
 
 class Packer(Protocol):
@@ -139,7 +152,8 @@ class BestFitPacker:
                 return
             document = kept
         self.figures.count(document)
-        self.figures.cut_documents += len(document.tokens) > length
+        cut_before = any(fields.get("part") == 1 for fields in document.files)
+        self.figures.cut_documents += cut_before or len(document.tokens) > length
         for piece in _cut(document, length):
             self._pieces.append(piece)
             self._tokens += len(piece.tokens)

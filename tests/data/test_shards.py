@@ -57,6 +57,28 @@ def test_the_pieces_of_the_stream_do_not_matter(
     assert sum(shard.samples for shard in writer.shards) == len(reader)
 
 
+@pytest.mark.parametrize("dtype", [np.uint16, np.uint32])
+def test_a_loss_mask_is_a_column_of_its_own_before_the_tokens(tmp_path: Path, dtype: type) -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.integers(0, 60_000, (50, LENGTH)).astype(dtype)
+    masks = rng.integers(0, 2, (50, LENGTH)).astype(np.uint8)
+    with ShardWriter(tmp_path / "train" / "python", LENGTH, np.dtype(dtype), 3000, loss_mask=True) as writer:
+        for part, mask in zip(np.array_split(rows, 3), np.array_split(masks, 3), strict=True):
+            writer.write_rows(part, mask)
+    assert len(writer.shards) > 2
+    reader = ShardReader(tmp_path, "train", "python")
+    found = reader.read(range(len(reader)))
+    np.testing.assert_array_equal(found.tokens, rows)
+    np.testing.assert_array_equal(found.loss_mask, masks)
+    entry = json.loads((tmp_path / "train" / "python" / "index.json").read_text())["shards"][0]
+    assert entry["column_names"] == ["loss_mask", "tokens"]
+    assert entry["column_encodings"] == [f"ndarray:uint8:{LENGTH}", f"ndarray:{np.dtype(dtype)}:{LENGTH}"]
+    assert entry["column_sizes"] == [LENGTH, LENGTH * np.dtype(dtype).itemsize]
+    raw = (tmp_path / "train" / "python" / "shard.00000.mds").read_bytes()
+    first, end = np.frombuffer(raw, "<u4", 2, offset=4)
+    assert raw[first:end] == masks[0].tobytes() + rows[0].tobytes()
+
+
 def test_the_same_tokens_give_the_same_bytes(tmp_path: Path, tokens: np.ndarray) -> None:
     write(tmp_path / "a", tokens, pieces=2)
     write(tmp_path / "b", tokens, pieces=31)

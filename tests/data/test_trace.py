@@ -1,8 +1,10 @@
 """Any sample can be traced to its files, token for token."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from codelm.config.data import DataConfig
@@ -33,6 +35,30 @@ def test_the_parts_of_every_sample_are_text_of_their_files(
             if following is not None:
                 assert row[part.end - 1] == tokenizer.eos_id
                 assert following.first == part.end
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_a_sample_is_found_in_a_long_list(tmp_path: Path, padded: bool) -> None:
+    """By halving, as by reading the list from its beginning."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "train" / "c"
+    folder.mkdir(parents=True)
+    length, place, expected = 32, 0, {}
+    with (folder / "documents.jsonl").open("w") as lines:
+        for number in range(3000):
+            tokens = int(rng.integers(1, length + 1 if padded else 90))
+            if padded and place % length + tokens > length:
+                place += -place % length
+            # Names of many lengths: lines do not begin at round places.
+            fields = {"repository": "r", "commit": None, "path": f"{number}" * int(rng.integers(1, 40)), "blob": "b"}
+            lines.write(json.dumps({**fields, "licence": None, "tokens": tokens, "start": place}) + "\n")
+            for sample in range(place // length, (place + tokens - 1) // length + 1):
+                first, end = max(place - sample * length, 0), min(place + tokens - sample * length, length)
+                expected.setdefault(sample, []).append((fields["path"], first, end))
+            place += tokens
+    for sample in range(place // length + 3):
+        found = documents_of_sample(tmp_path, "train", "c", sample, length)
+        assert [(part.path, part.first, part.end) for part in found] == expected.get(sample, [])
 
 
 def test_without_a_list_of_documents_it_says_so(tmp_path: Path) -> None:
