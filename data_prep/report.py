@@ -5,7 +5,9 @@ import textwrap
 from collections import Counter
 
 from codelm.config.data import DataConfig
-from codelm.data.prepare import Prepared, Survey
+from codelm.data.explain import Explanation
+from codelm.data.prepare import Prepared
+from codelm.data.survey import Survey
 
 _HEADER = f"{'language':<18}{'files':>9}{'MB':>9}{'tokens':>13}{'B/token':>9}{'samples':>10}{'held out':>10}"
 
@@ -48,6 +50,25 @@ def print_survey(survey: Survey, config: DataConfig) -> None:
     tokenizer = config.tokenizer
     source = f"the tokenizer {tokenizer.path}" if tokenizer.train is None else "a new tokenizer"
     print(f"dry run: nothing was written; {config.output_folder} would get these with {source}")
+
+
+def print_explanation(explanation: Explanation) -> None:
+    """What every rule found in one file, and which one drops it."""
+    verdict = f"dropped: {explanation.reason}" if explanation.reason else "kept, unless it is a copy of another file"
+    of = f" of {explanation.repository}" if explanation.repository else ""
+    print(f"{explanation.file}{of}: {verdict}")
+    print(f"  language {explanation.language or 'none of the 20'}, licence {explanation.licence or 'unknown'}")
+    for finding in explanation.findings:
+        mark = "drops" if finding.drops else ""
+        found = (
+            "-"
+            if finding.found is None
+            else f"{finding.found:.4g}"
+            if isinstance(finding.found, float)
+            else finding.found
+        )
+        bound = "" if finding.bound is None else f"{finding.bound:g}"
+        print(f"  {finding.rule:<22}{found!s:<34}{bound:<12}{mark:<7}{finding.setting or ''}".rstrip())
 
 
 def _row(language: str, files: int, size: int, tokens: int, samples: int, held_out: int) -> str:

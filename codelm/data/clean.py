@@ -4,6 +4,7 @@ Filters on paths and contents came before (`filters`); what concerns several doc
 """
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
@@ -15,6 +16,7 @@ from codelm.data.documents import Counts, Document
 from codelm.data.licences import file_licence, is_kept
 from codelm.data.problems import load_problems
 from codelm.data.secrets import Scanner
+from codelm.data.text_rules import Finding
 
 
 @dataclass
@@ -39,6 +41,7 @@ class Findings:
         self.secrets.add(found["secrets"])
         self.contamination.merge(found["contamination"])
 
+
 _PERMISSIVE = LicencesSection(keep="permissive", unknown="drop")
 
 
@@ -59,6 +62,15 @@ class Cleaner:
         self._scanner = Scanner(config.secrets)
         problems = [problem for name in config.decontamination.benchmarks for problem in load_problems(name)]
         self._needles = Needles.build(problems, config.decontamination)
+
+    def explain(self, text: str) -> Iterator[Finding]:
+        """What the rules on secrets and on evaluation problems find in a text."""
+        hits = self._needles.find(text)
+        named = ", ".join(f"{hit.benchmark} {hit.problem}" for hit in hits[:3]) or None
+        yield Finding("evaluation_problems", named, None, bool(hits), "decontamination.benchmarks")
+        scrubbed = self._scanner.apply(text)
+        kinds = ", ".join(f"{kind} {number}" for kind, number in sorted(scrubbed.counts.items())) or None
+        yield Finding("secrets", kinds, None, scrubbed.text is None, "secrets.policy")
 
     def clean(self, document: Document, findings: Findings) -> Document | None:
         """The document as it is kept, or None when a rule drops it (and counts it)."""

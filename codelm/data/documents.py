@@ -23,6 +23,8 @@ class Repository:
     licence: str | None = None
     rows: RecordsSource | InstructionsSource | None = field(default=None, hash=False)
     """How rows become documents; None where a file is a document."""
+    source: str = ""
+    """The key of its source in the YAML."""
 
     @property
     def kind(self) -> Literal["folder", "git", "records", "instructions"]:
@@ -51,6 +53,8 @@ class FileEntry:
     """At most so many rows of the part; None means all."""
     attributes: Attributes = NOTHING_SAID
     """What the repository's .gitattributes say of the file."""
+    licence: str | None = None
+    """What the licence files of the repository say of the file's folder."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,8 @@ class Document:
     """The character ranges (first, end) that the loss is computed on, of instruction data; None: the whole text."""
     changed: int | None = None
     """When the file was last changed, in seconds since 1970, where git says so and the split asks for it."""
+    source: str = ""
+    """The key of its source in the YAML."""
 
 
 @dataclass(frozen=True)

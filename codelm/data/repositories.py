@@ -5,7 +5,7 @@ Every file that is left out is counted by language and reason.
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from codelm.config.cleaning import FiltersSection
@@ -27,8 +27,9 @@ from codelm.data.git_objects import (
     read_blob_at,
     resolve_commit,
 )
-from codelm.data.gitattributes import NOTHING_SAID, GitAttributes
+from codelm.data.gitattributes import GitAttributes
 from codelm.data.globs import compile_globs
+from codelm.data.licences import governing_licence, is_licence_file, licences_by_folder
 from codelm.data.notebooks import NotebookForm
 from codelm.errors import DataError
 
@@ -90,7 +91,7 @@ def list_code(
             if refused(repository.name):
                 counts.drop(OTHER, "excluded_repository")
                 continue
-            attributes = _attributes(repository) if config.filters.use_gitattributes else None
+            rules = rules_of(repository, config, flat=loose)
             times = {}
             if config.split.by == "time" and repository.commit is not None:
                 times = change_times(repository.root, repository.commit)
@@ -101,8 +102,12 @@ def list_code(
                     if submodule is not None:
                         below.append((submodule, f"{prefix}{file.path}/"))
                         continue
-                said = attributes.of(file.path) if attributes else NOTHING_SAID
-                file = replace(file, changed=times.get(file.path), attributes=said)
+                file = replace(
+                    file,
+                    changed=times.get(file.path),
+                    attributes=rules.attributes.of(file.path),
+                    licence=repository.licence or governing_licence(file.path, rules.licences),
+                )
                 reason = special or passes(repository, prefix, file)
                 if reason is None:
                     yield repository, file
@@ -140,11 +145,28 @@ def _alternatives(language: str) -> set[str]:
     return {"c", "cpp"} if language in ("c", "cpp") else {language}
 
 
-def _attributes(repository: Repository) -> GitAttributes | None:
-    """What the repository's .gitattributes files say, or None when there are none."""
-    found = read_matching(repository, lambda path: path.rpartition("/")[2] == ".gitattributes")
-    texts = {path.rpartition("/")[0]: contents.decode(errors="surrogateescape") for path, contents in found.items()}
-    return GitAttributes(texts) if texts else None
+@dataclass(frozen=True)
+class RepositoryRules:
+    """What files of a repository say of others."""
+
+    attributes: GitAttributes
+    licences: dict[str, str]
+    """SPDX expressions by folder; the deepest folder above a file governs it."""
+
+
+def rules_of(repository: Repository, config: DataConfig, flat: bool = False) -> RepositoryRules:
+    """Read the .gitattributes and licence files of a repository, as far as the configuration asks for them."""
+    attributes = config.filters.use_gitattributes
+    licences = config.licences.detect and repository.licence is None
+
+    def wanted(path: str) -> bool:
+        return (attributes and path.rpartition("/")[2] == ".gitattributes") or (licences and is_licence_file(path))
+
+    found = read_matching(repository, wanted, flat=flat) if attributes or licences else {}
+    texts = {path: contents.decode(errors="surrogateescape") for path, contents in found.items()}
+    said = {path.rpartition("/")[0]: text for path, text in texts.items() if path.endswith(".gitattributes")}
+    stated = {path: text for path, text in texts.items() if is_licence_file(path)}
+    return RepositoryRules(GitAttributes(said), licences_by_folder(stated) if licences else {})
 
 
 def _submodule(repository: Repository, link: FileEntry) -> Repository | None:
@@ -187,7 +209,7 @@ def _provenance(repository: Repository, file: FileEntry) -> Provenance:
         repository=repository.name,
         commit=repository.commit,
         language=None,
-        licence=repository.licence,
+        licence=file.licence or repository.licence,
         blob=file.object_id,
         changed=file.changed,
         attributes=file.attributes,
@@ -220,9 +242,11 @@ def read_path(repository: Repository, path: str, limit: int = 1_000_000) -> byte
     return contents if contents is not None and len(contents) <= limit else None
 
 
-def read_matching(repository: Repository, wanted: Callable[[str], bool], limit: int = 1_000_000) -> dict[str, bytes]:
+def read_matching(
+    repository: Repository, wanted: Callable[[str], bool], limit: int = 1_000_000, flat: bool = False
+) -> dict[str, bytes]:
     """The files of up to `limit` bytes whose paths are wanted (such as .gitattributes and licences), in one pass."""
-    files = [file for file, special in _entries(repository) if special is None and wanted(file.path)]
+    files = [file for file, special in _entries(repository, flat) if special is None and wanted(file.path)]
     with _Opened(repository, limit) as read:
         found = {file.path: read(file) for file in files if file.size <= limit}
     return {path: contents for path, contents in found.items() if contents is not None and len(contents) <= limit}

@@ -4,7 +4,9 @@ What is left out is counted by language and reason. One source after another, in
 within a source depends on its contents alone.
 """
 
+import functools
 from collections.abc import Iterator
+from dataclasses import replace
 
 from codelm.config.cleaning import FiltersSection
 from codelm.config.data import CodeSource, DataConfig, HubSource, RecordsSource
@@ -25,13 +27,20 @@ def list_files(config: DataConfig, counts: Counts) -> Iterator[tuple[Repository,
     """
     for key, source in config.sources.items():
         if isinstance(source, CodeSource):
-            yield from list_code(key, source, config, counts)
+            found = list_code(key, source, config, counts)
         elif isinstance(source, RecordsSource):
-            yield from list_records(key, source, counts)
+            found = list_records(key, source, counts)
         elif isinstance(source, HubSource):
-            yield from list_hub(key, source, config.languages, counts)
+            found = list_hub(key, source, config.languages, counts)
         else:
-            yield from list_instructions(key, source, counts)
+            found = list_instructions(key, source, counts)
+        for repository, file in found:
+            yield _of_source(repository, key), file
+
+
+@functools.lru_cache(maxsize=4)
+def _of_source(repository: Repository, key: str) -> Repository:
+    return replace(repository, source=key)
 
 
 def read_documents(

@@ -141,7 +141,7 @@ def clean_plan(plan: Plan, config: str, findings: Findings) -> Iterator[Document
         for _, document in found:
             cleaned = cleaner.clean(document, findings) if document is not None else None
             if cleaned is not None:
-                yield cleaned
+                yield replace(cleaned, source=repository.source)
 
 
 def add_row(columns: ColumnsWriter, document: Document, size: int) -> None:

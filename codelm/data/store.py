@@ -35,6 +35,7 @@ class Record:
     bytes: int
     trained: list[list[int]] | None = None
     """The character ranges [first, end] that the loss is computed on; None: the whole text."""
+    source: str = ""
 
 
 def partition(files: Iterable[tuple[Repository, FileEntry]], partition_bytes: int = PARTITION_BYTES) -> Iterator[Plan]:
@@ -69,12 +70,13 @@ def load_plan(file: Path) -> Plan:
 
 def _entry_fields(entry: FileEntry) -> list[Any]:
     said = asdict(entry.attributes) if entry.attributes != NOTHING_SAID else None
-    return [entry.path, entry.size, entry.object_id, entry.changed, entry.first, entry.end, entry.rows, said]
+    part = [entry.first, entry.end, entry.rows]
+    return [entry.path, entry.size, entry.object_id, entry.changed, *part, said, entry.licence]
 
 
 def _entry(*fields: Any) -> FileEntry:
-    *known, said = fields
-    return FileEntry(*known, attributes=Attributes(**said) if said else NOTHING_SAID)
+    *known, said, licence = fields
+    return FileEntry(*known, attributes=Attributes(**said) if said else NOTHING_SAID, licence=licence)
 
 
 def _repository_fields(repository: Repository) -> dict[str, Any]:
@@ -85,6 +87,7 @@ def _repository_fields(repository: Repository) -> dict[str, Any]:
         "commit": repository.commit,
         "licence": repository.licence,
         "rows": rows,
+        "source": repository.source,
     }
 
 
@@ -127,6 +130,7 @@ def record_of(document: Document, size: int) -> Record:
         digest=document.digest.hex(),
         bytes=size,
         trained=None if document.trained is None else [list(span) for span in document.trained],
+        source=document.source,
     )
 
 

@@ -1,0 +1,87 @@
+"""Why a file would be kept or dropped: what every rule of a configuration finds in it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from codelm.config.data import CodeSource, DataConfig
+from codelm.data.clean import Cleaner
+from codelm.data.documents import Repository
+from codelm.data.filters import examine
+from codelm.data.gitattributes import GitAttributes
+from codelm.data.globs import compile_globs
+from codelm.data.licences import file_licence, governing_licence, is_kept
+from codelm.data.notebooks import notebook_text
+from codelm.data.repositories import RepositoryRules, find_repositories, rules_of
+from codelm.data.text_rules import Finding
+from codelm.errors import DataError
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The way of one file: `findings` in the order of the rules, `reason` the first that drops it, or None."""
+
+    file: str
+    repository: str
+    path: str
+    """Inside the repository."""
+    language: str | None
+    licence: str | None
+    findings: list[Finding]
+
+    @property
+    def reason(self) -> str | None:
+        return next((finding.rule for finding in self.findings if finding.drops), None)
+
+
+def explain_file(file: str, config: DataConfig) -> Explanation:
+    """What every rule on one file finds, as the file is now; duplicates, limits and the split concern others.
+
+    A file inside a folder of the sources is judged as of that source, any other as at the top of a repository.
+
+    Raises:
+        DataError: when the file cannot be read, or a source or a benchmark cannot.
+    """
+    place = Path(file).resolve()
+    try:
+        contents = place.read_bytes()
+    except OSError as error:
+        raise DataError(f"--explain {file}: it cannot be read ({error.strerror})") from None
+    repository, path, excluded = _home(place, config)
+    rules = rules_of(repository, config) if repository is not None else RepositoryRules(GitAttributes({}), {})
+    name, stated = ("", None) if repository is None else (repository.name, repository.licence)
+    examined = examine(
+        path,
+        contents,
+        config.filters,
+        repository=name,
+        convert=lambda text: notebook_text(text, config.notebooks),
+        everything=True,
+        attributes=rules.attributes.of(path),
+    )
+    findings = [excluded, *examined.findings]
+    language = examined.language
+    chosen = config.languages is None or language is None or language in config.languages
+    findings.append(Finding("language_not_chosen", language, None, not chosen, "languages"))
+    licence = None
+    if examined.text:
+        stated = stated or governing_licence(path, rules.licences)
+        licence = file_licence(examined.text, stated) if config.licences.detect else stated
+        findings.append(Finding("licence", licence, None, not is_kept(licence, config.licences), "licences.keep"))
+        findings += Cleaner(config).explain(examined.text)
+    return Explanation(file, name, path, language, licence, findings)
+
+
+def _home(file: Path, config: DataConfig) -> tuple[Repository | None, str, Finding]:
+    """The repository that a file is in, its path there, and whether the source's patterns leave it out."""
+    for key, source in config.sources.items():
+        if not isinstance(source, CodeSource) or not file.is_relative_to(Path(source.path).expanduser().resolve()):
+            continue
+        inside = file.relative_to(Path(source.path).expanduser().resolve()).as_posix()
+        outside = bool(source.include) and not compile_globs(source.include)(inside)
+        drops = outside or compile_globs(source.exclude)(inside)
+        excluded = Finding("excluded", inside if drops else None, None, drops, f"sources.{key}.include, .exclude")
+        homes = [found for found in find_repositories(key, source) if file.is_relative_to(found.root)]
+        if homes:
+            home = max(homes, key=lambda found: len(found.root))
+            return home, file.relative_to(home.root).as_posix(), excluded
+    return None, file.name, Finding("excluded", None, None, False, None)
