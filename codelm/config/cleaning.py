@@ -35,12 +35,23 @@ class LicencesSection(Section):
     """What becomes of files whose licence is not known, when `keep` is not `all`."""
 
 
+SecretKind = Literal[
+    "age", "anthropic", "artifactory", "atlassian", "aws", "azure", "cloudant", "databricks", "digitalocean", "discord",
+    "docker", "doppler", "email", "facebook", "github", "gitlab", "google", "grafana", "heroku", "huggingface", "ibm",
+    "ip", "jwt", "linear", "mailchimp", "mailgun", "newrelic", "npm", "openai", "password", "postman", "private_key", "pypi",
+    "random_string", "rubygems", "secret", "sendgrid", "shopify", "slack", "softlayer", "square", "stripe", "telegram",
+    "twilio", "url_password", "vault",
+]  # fmt: skip
+
+
 class SecretsSection(Section):
-    """Keys, tokens, passwords, e-mail and IP addresses, found before anything is written to disk."""
+    """Keys, tokens, passwords, e-mail and IP addresses, found before anything is written to disk (docs/secrets.md)."""
 
     policy: Literal["redact", "drop-file", "report", "off"] = "redact"
     """redact puts a placeholder in their place, drop-file leaves the file out, report only counts."""
-    ignore: list[str] = Field(default_factory=list)
+    personal: Literal["redact", "drop-file", "report", "off"] = "redact"
+    """The same for `email` and `ip`: a copyright line's address need not cost the file."""
+    ignore: list[SecretKind] = Field(default_factory=list)
     """Kinds that are not looked for, such as `email`."""
 
 
