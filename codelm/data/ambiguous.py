@@ -8,7 +8,8 @@ in every dialect. The Stack itself takes every `.h` for C; here C++ headers are 
 import re
 from collections.abc import Callable
 
-from codelm.languages import extension_of, language_of, language_of_script, may_be_script
+from codelm.data.gitattributes import NOTHING_SAID, Attributes
+from codelm.languages import extension_of, language_by_name, language_of, language_of_script, may_be_script
 
 _COMMENTS_AND_STRINGS = re.compile(
     r"//[^\n]*|/\*.*?(?:\*/|\Z)" r'|"(?:\\.|[^"\\\n])*"' r"|'(?:\\.|[^'\\\n])*'", re.DOTALL
@@ -40,20 +41,34 @@ _CPP_WORDS = {
 }
 # What `#ifdef __cplusplus` guards is written for C++ in headers of C.
 _FOR_CPP_ONLY = re.compile(
-    r"\n[ \t]*#[ \t]*if(?:def[ \t]+|[ \t]+defined[ \t]*\(?[ \t]*)__cplusplus\b.*?\n[ \t]*#[ \t]*(?:endif|else|elif)\b",
+    r"\n[ \t]*#[ \t]*if(?:def[ \t]+|[ \t]+defined[ \t]*\(?[ \t]*)__cplusplus\b"
+    r".*?(?:\n[ \t]*#[ \t]*(?:endif|else|elif)\b|\Z)",
     re.DOTALL,
 )
 _REBOL = re.compile(r"^\s*rebol\s*\[", re.IGNORECASE | re.MULTILINE)
 _REZ = re.compile(
-    r"^\s*(?:resource|data|type)\s+'[^'\n]{4}'\s*[({]|#include\s+[\"<](?:Types|Carbon/Carbon)\.r", re.MULTILINE
+    r"^[ \t]*(?:resource|data|type)\s+'[^'\n]{4}'\s*[({]|#include\s+[\"<](?:Types|Carbon/Carbon)\.r", re.MULTILINE
 )
 _RENDERSCRIPT = re.compile(r"^[ \t]*#pragma[ \t]+(?:version|rs)\b", re.MULTILINE)
-_COMPONENT_PASCAL = re.compile(r"\s*(?:\(\*.*?\*\)\s*)*MODULE\s+\w+\s*;", re.DOTALL)
+_COMPONENT_PASCAL = re.compile(r"\s*+(?:(?>\(\*.*?\*\))\s*+)*+MODULE\s+\w+\s*;", re.DOTALL)
 _HEAD = 4096
 
 
-def decide_language(path: str, text: str) -> str | None:
-    """The name of the language of a file by its path and its text, or None when it is none of the 20."""
+def may_have_language(path: str, attributes: Attributes = NOTHING_SAID) -> bool:
+    """Whether a file is worth reading: by its path alone it may be of one of the 20 languages."""
+    if attributes.language is not None:
+        return language_by_name(attributes.language) is not None
+    return language_of(path) is not None or may_be_script(path)
+
+
+def decide_language(path: str, text: str, attributes: Attributes = NOTHING_SAID) -> str | None:
+    """The name of the language of a file, or None when it is none of the 20.
+
+    By `linguist-language` of .gitattributes, else by its path, and by its text where the path leaves a choice.
+    """
+    if attributes.language is not None:
+        named = language_by_name(attributes.language)
+        return named.name if named else None
     language = language_of(path)
     if language is None:
         script = language_of_script(text) if may_be_script(path) else None
