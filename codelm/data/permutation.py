@@ -5,23 +5,33 @@ A balanced Feistel network over the smallest even number of bits that holds n, w
 `permute` and `mix_key` take single integers, `permute_all` and `mix_keys` arrays, with the same results.
 """
 
-from typing import TypeVar
-
 import numpy as np
 
 _MASK = (1 << 64) - 1
 _ROUNDS = 4
 
-Integers = TypeVar("Integers", int, np.ndarray)
-"""An integer below 2^64, or a uint64 array."""
 
-
-def _mix(value: Integers) -> Integers:
+def _mix(value: int) -> int:
     """The finaliser of SplitMix64 (Steele, Lea and Flood, 2014): a bijection of 64-bit integers."""
     value = (value + 0x9E3779B97F4A7C15) & _MASK
     value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK
     return value ^ (value >> 31)
+
+
+_ADDED, _FIRST, _SECOND = (np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
+_30, _27, _31 = np.uint64(30), np.uint64(27), np.uint64(31)
+
+
+def _mix_array(value: np.ndarray) -> np.ndarray:
+    """`_mix` for a uint64 array, whose arithmetic is modulo 2^64 by itself."""
+    value = value + _ADDED
+    value ^= value >> _30
+    value *= _FIRST
+    value ^= value >> _27
+    value *= _SECOND
+    value ^= value >> _31
+    return value
 
 
 def mix_key(*parts: int) -> int:
@@ -35,7 +45,7 @@ def mix_key(*parts: int) -> int:
 def mix_keys(key: np.ndarray | int, part: np.ndarray) -> np.ndarray:
     """`mix_key(key, part)` for arrays, both of shape (n,), or one key for all; uint64."""
     keys = np.asarray(key, np.uint64) + np.zeros(len(part), np.uint64)
-    return _mix(_mix(keys) ^ part.astype(np.uint64))
+    return _mix_array(_mix_array(keys) ^ part.astype(np.uint64))
 
 
 def permute(index: int, size: int, key: int) -> int:
@@ -65,12 +75,19 @@ def permute_all(indices: np.ndarray, sizes: np.ndarray | int, keys: np.ndarray |
     # The bits of size - 1, exactly: a float64 holds integers below 2^53, and no corpus has more samples.
     bits = np.frexp((size - 1).astype(np.float64))[1]
     half = np.maximum(1, (bits + 1) // 2).astype(np.uint64)
+    pending: np.ndarray | slice = slice(None)
+    while True:
+        value[pending] = _feistel(value[pending], half[pending], key[pending])
+        outside = np.flatnonzero(value >= size)
+        if not len(outside):
+            return value.astype(np.int64)
+        pending = outside
+
+
+def _feistel(value: np.ndarray, half: np.ndarray, key: np.ndarray) -> np.ndarray:
+    """One walk through the network, over twice `half` bits."""
     low = (np.uint64(1) << half) - np.uint64(1)
-    pending = np.arange(count)
-    while len(pending):
-        left, right = value[pending] >> half[pending], value[pending] & low[pending]
-        for turn in range(_ROUNDS):
-            left, right = right, left ^ (_mix(key[pending] ^ _mix(right + np.uint64(turn << 32))) & low[pending])
-        value[pending] = (left << half[pending]) | right
-        pending = pending[value[pending] >= size[pending]]
-    return value.astype(np.int64)
+    left, right = value >> half, value & low
+    for turn in range(_ROUNDS):
+        left, right = right, left ^ (_mix_array(key ^ _mix_array(right + np.uint64(turn << 32))) & low)
+    return (left << half) | right
