@@ -7,6 +7,8 @@ from typing import Any, Self
 from tqdm import tqdm
 
 _SECONDS_BETWEEN_LINES = 10.0
+_UNITS = {"list files": " files", "near duplicates": " steps"}
+"""Of the stages that do not count bytes."""
 # It tells nothing until it is done.
 _NO_PROGRESS = "SentencePiece takes 2 to 4 s a MB"
 
@@ -40,7 +42,7 @@ class ProgressBars:
         self._stage, self._started = stage, time.monotonic()
         self._last_line = self._started
         if self._terminal:
-            unit = " files" if stage == "list files" else "B"
+            unit = _UNITS.get(stage, "B")
             self._bar = tqdm(desc=f"{stage:<15}", total=total, unit=unit, unit_scale=True, file=sys.stderr)
             if stage == "train tokenizer":
                 self._bar.set_postfix_str(_NO_PROGRESS)
@@ -55,8 +57,8 @@ class ProgressBars:
     def _print_line(self, stage: str, done: int, total: int | None) -> None:
         self._last_line = time.monotonic()
         seconds = max(self._last_line - self._started, 1e-3)
-        if stage == "list files":
-            text = f"{done:,} files"
+        if stage in _UNITS:
+            text = f"{done:,}{'' if total in (None, done) else f' of {total:,}'}{_UNITS[stage]}"
         elif total is None:
             text = f"{done / 1e6:.1f} MB"
         else:

@@ -16,6 +16,7 @@ from codelm.data.documents import Counts
 from codelm.data.engine import Engine, LocalEngine, ShardEngine
 from codelm.data.manifest import Manifest, save_manifest
 from codelm.data.ray_engine import RayEngine
+from codelm.data.report import write_report
 from codelm.data.select import LEFT_OUT, TRAIN, Selection
 from codelm.data.stages import (
     Progress,
@@ -75,6 +76,7 @@ def prepare(config: DataConfig, progress: Progress = silent, partition_bytes: in
             tokenise_stage(space, config, selection, engine, progress)
             pack_stage(space, config, selection, tokenizer, engine, progress)
             manifest = build_manifest(space, config, selection, tokenizer, counts)
+            write_report(folder, manifest, tokenizer)
             save_manifest(manifest, folder)
             shutil.rmtree(space.work)
     except OSError as error:

@@ -214,8 +214,9 @@ def _secrets(manifest: Manifest) -> str:
     found: Counter[str] = Counter()
     for kinds in manifest.secrets.values():
         found.update(kinds)
-    policy = manifest.settings.get("secrets", {}).get("policy", "off")
-    note = f'<p class="note">Policy: {escape(str(policy))}. Found before anything was written.</p>'
+    section = manifest.settings.get("secrets", {})
+    policies = f"secrets {section.get('policy')}, personal data {section.get('personal')}"
+    note = f'<p class="note">Policy: {escape(policies)}. Looked for before anything was written.</p>'
     if not found:
         return note + "<p>None found.</p>"
     return note + _table(["kind", "found"], ([kind, f"{number:,}"] for kind, number in found.most_common()))

@@ -131,8 +131,11 @@ def _path_rules(source: CodeSource, config: DataConfig) -> Callable[[Repository,
         if (source.include and not included(inside)) or excluded(inside):
             return "excluded"
         on_path = path_reason(repository.name, file.path, config.filters, file.attributes)
-        if on_path is not None or language is None:
+        if on_path is not None:
             return on_path
+        if language is None:
+            # No script is that large; a binary without an extension is.
+            return "not_a_language" if file.size > config.filters.max_file_bytes else None
         if file.size == 0:
             return "empty"
         return "too_large" if file.size > config.filters.max_file_bytes else None

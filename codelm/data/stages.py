@@ -276,6 +276,8 @@ def tokenise_stage(
             tokenizer=space.tokenizer,
             scratch=space.scratch,
             split=np.array(selection.split[selection.of_partition(index)]),
+            context=config.context,
+            seed=config.seed,
         )
         for index in range(selection.partitions)
     ]
@@ -348,6 +350,7 @@ def build_manifest(
             f"no language has {config.max_seq_len} tokens to train on, not one sample; add sources or lower"
             f" max_seq_len, and give another output_folder or delete {config.output_folder}"
         )
+    findings = load_findings(space, selection.partitions)
     return Manifest(
         run_name=config.run_name,
         codelm_version=codelm.__version__,
@@ -357,4 +360,6 @@ def build_manifest(
         tokenizer=tokenizer.fingerprint(),
         splits=splits,
         dropped=counts.to_dict(),
+        secrets=findings.secrets.to_dict(),
+        contamination=findings.contamination.to_dict(),
     )

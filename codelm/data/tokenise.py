@@ -153,6 +153,7 @@ class _Stream:
 
     def write(self, record: Record, ids: array, mask: bytes | None = None, goes_on: bool = False) -> None:
         fields = {
+            "source": record.source,
             "repository": record.repository,
             "commit": record.commit,
             "path": record.path,

@@ -13,9 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from codelm.config.cleaning import SecretsSection
 from codelm.config.data import DataConfig
+from codelm.data.licences import file_licence
 from codelm.data.manifest import load_manifest
 from codelm.data.prepare import prepare
+from codelm.data.secrets import Scanner
 from codelm.data.shard_reader import ShardReader
 from codelm.data.survey import survey
 from codelm.errors import DataError, TokenizerError
@@ -58,7 +61,8 @@ def make_config(code_folder: Path, output: Path, **changes: object) -> DataConfi
 
 
 def test_every_kept_file_is_in_its_samples_token_for_token(finished: Path, code_folder: Path) -> None:
-    """Decoding a language's samples gives its files back, in order, up to the tail that filled no sample."""
+    """Decoding a language's samples gives its files back, redacted, in order, up to the tail that filled no sample."""
+    scanner = Scanner(SecretsSection())
     tokenizer = load_tokenizer(finished / "tokenizer")
     for split in ("train", "validation"):
         for language in ("python", "c"):
@@ -67,7 +71,8 @@ def test_every_kept_file_is_in_its_samples_token_for_token(finished: Path, code_
             expected: list[int] = []
             for document in documents(finished, split, language):
                 assert document["start"] == len(expected)
-                text = (code_folder / document["path"]).read_bytes().decode()
+                text = scanner.apply((code_folder / document["path"]).read_bytes().decode()).text
+                assert text is not None
                 ids = [*tokenizer.encode(text), tokenizer.eos_id]
                 assert (len(ids), len(text.encode())) == (document["tokens"], document["bytes"])
                 expected += ids
@@ -93,8 +98,10 @@ def test_the_manifest_counts_what_is_there(finished: Path) -> None:
 
 def test_provenance_names_every_document(finished: Path, code_folder: Path) -> None:
     listed = [d for split in ("train", "validation") for d in documents(finished, split, "python")]
-    assert {(d["repository"], d["commit"], d["licence"]) for d in listed} == {("code", None, "PSF-2.0")}
+    assert {(d["repository"], d["commit"], d["source"]) for d in listed} == {("code", None, "code")}
     for document in listed[::20]:
+        text = (code_folder / document["path"]).read_bytes().decode()
+        assert document["licence"] == file_licence(text, "PSF-2.0")
         asked = ["git", "hash-object", "--no-filters", str(code_folder / document["path"])]
         assert subprocess.run(asked, capture_output=True, text=True).stdout.strip() == document["blob"]
 
@@ -156,7 +163,9 @@ def test_a_finished_corpus_with_a_damaged_shard_is_not_called_finished(
 
 PREPARE = """
 import errno, json, os, signal, sys
+from codelm.config.cleaning import SecretsSection
 from codelm.config.data import DataConfig
+from codelm.data.licences import file_licence
 from codelm.data.prepare import prepare
 from codelm.errors import exit_on_error
 
@@ -267,7 +276,7 @@ def test_only_one_run_writes_a_folder(code_folder: Path, tmp_path: Path) -> None
         ({"languages": ["java"]}, r"the corpus is empty: no file of the sources code .*language_not_chosen"),
         ({"filters": {"min_alphanumeric": 1.0}}, r"the corpus is empty.*few_letters"),
         ({"max_bytes_per_language": 1}, r"the corpus is empty.*over_limit"),
-        ({"split": {"validation": 0.999999999}}, r"the corpus is empty.*held out for validation"),
+        ({"split": {"validation": 0.999999999}}, r"the corpus is empty.*held out"),
     ],
 )
 def test_an_empty_corpus_says_why_and_leaves_nothing(
