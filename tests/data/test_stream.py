@@ -98,7 +98,7 @@ def test_global_order_is_the_same_on_any_ranks_and_workers(
     assert equal(batches(stream(window=window), 1), batches(stream(window=window), world_size, num_workers))
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_workers_may_be_forked_or_spawned(method: str) -> None:
     loader = train_loader(stream(), EOS, 0, 1, 2)
     loader.multiprocessing_context = method
