@@ -16,7 +16,7 @@ class LanguageFiltersSection(Section):
     """Bounds for one language. null: as published for it, else as in `filters`; a huge number bounds nothing."""
 
     min_characters: NonNegativeInt | None = None
-    min_lines: NonNegativeInt | None = None
+    fewest_lines: NonNegativeInt | None = None
     max_lines: PositiveInt | None = None
     max_line_length: PositiveInt | None = None
     max_mean_line_length: PositiveFloat | None = None
@@ -25,7 +25,7 @@ class LanguageFiltersSection(Section):
     max_digits: Share | None = None
     max_encoded_run: PositiveInt | None = None
     max_encoded_share: Share | None = None
-    min_comments: Share | None = None
+    least_comments: Share | None = None
     max_comments: Share | None = None
     min_visible_text: Share | None = None
     min_visible_characters: NonNegativeInt | None = None
@@ -43,7 +43,7 @@ class FiltersSection(Section):
     """The Stack takes no larger ones."""
     min_characters: NonNegativeInt = 0
     """OpenCoder: 50."""
-    min_lines: NonNegativeInt = 0
+    fewest_lines: NonNegativeInt = 0
     """OpenCoder: 10."""
     max_lines: PositiveInt | None = 100_000
     """StarCoder2, OpenCoder."""
@@ -61,7 +61,7 @@ class FiltersSection(Section):
     """Of base64, two-digit hexadecimal numbers or Unicode escapes in a row (StarCoder2)."""
     max_encoded_share: Share | None = 0.5
     """Of all such runs (StarCoder2)."""
-    min_comments: Share | None = None
+    least_comments: Share | None = None
     """SantaCoder: 0.01. Python's docstrings are comments; Markdown and reStructuredText have none."""
     max_comments: Share | None = None
     """SantaCoder, OpenCoder: 0.8."""

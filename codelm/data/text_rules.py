@@ -133,7 +133,7 @@ def findings(
         bound = getattr(bounds, name)
         if bound is None or (value := measure(measured)) is None:
             continue
-        drops = value < bound if name.startswith("min_") else value > bound
+        drops = value < bound if name in _LEAST else value > bound
         if drops or everything:
             yield Finding(rule, value, bound, drops, setting(filters, language, name))
     declared = "<?xml version=" in text[:_XML_CHARACTERS]
@@ -146,7 +146,7 @@ def findings(
 
 _RULES: list[tuple[str, str, Callable[[Measured], float | None]]] = [
     ("min_characters", "few_characters", lambda measured: len(measured.text)),
-    ("min_lines", "few_lines", lambda measured: measured.lines),
+    ("fewest_lines", "few_lines", lambda measured: measured.lines),
     ("max_lines", "many_lines", lambda measured: measured.lines),
     ("max_line_length", "long_line", lambda measured: measured.longest_line),
     ("max_mean_line_length", "long_lines", lambda measured: len(measured.text) / measured.lines),
@@ -155,9 +155,10 @@ _RULES: list[tuple[str, str, Callable[[Measured], float | None]]] = [
     ("max_digits", "many_digits", lambda measured: measured.digits),
     ("max_encoded_run", "encoded_data", lambda measured: measured.encoded[0]),
     ("max_encoded_share", "encoded_data", lambda measured: measured.encoded[1] / len(measured.text)),
-    ("min_comments", "few_comments", lambda measured: measured.comments),
+    ("least_comments", "few_comments", lambda measured: measured.comments),
     ("max_comments", "many_comments", lambda measured: measured.comments),
     ("min_visible_text", "little_visible_text", lambda measured: measured.visible_share),
     ("min_visible_characters", "little_visible_text", lambda measured: measured.visible),
 ]
 """Name of the bound, reason under which drops are counted, what is measured (None: does not apply)."""
+_LEAST = frozenset(name for name, _, _ in _RULES if not name.startswith("max_"))

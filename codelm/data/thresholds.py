@@ -14,7 +14,7 @@ class Thresholds(NamedTuple):
     """The bounds for one language, named as in `FiltersSection`; None is no bound. A tuple, which is made fast."""
 
     min_characters: int
-    min_lines: int
+    fewest_lines: int
     max_lines: int | None
     max_line_length: int | None
     max_mean_line_length: float | None
@@ -23,7 +23,7 @@ class Thresholds(NamedTuple):
     max_digits: float | None
     max_encoded_run: int | None
     max_encoded_share: float | None
-    min_comments: float | None
+    least_comments: float | None
     max_comments: float | None
     min_visible_text: float
     min_visible_characters: int

@@ -161,15 +161,15 @@ def test_null_is_no_bound() -> None:
 def test_bounds_that_are_off_by_default() -> None:
     text = "x = 1\n" * 5 + "# a comment\n" * 5
     for bounds, reason in [
-        ({"min_lines": 12}, "few_lines"),
+        ({"fewest_lines": 12}, "few_lines"),
         ({"min_characters": 100}, "few_characters"),
         ({"max_digits": 0.01}, "many_digits"),
-        ({"min_comments": 0.9}, "few_comments"),
+        ({"least_comments": 0.9}, "few_comments"),
         ({"max_comments": 0.5}, "many_comments"),
     ]:
         assert text_reason(text, "python", FiltersSection.model_validate(bounds)) == reason
     assert text_reason(text, "python", DEFAULTS) is None
-    assert text_reason("# Words\n", "markdown", FiltersSection(min_comments=0.9)) is None
+    assert text_reason("# Words\n", "markdown", FiltersSection(least_comments=0.9)) is None
 
 
 def test_gitattributes_overrule_the_rules() -> None:
