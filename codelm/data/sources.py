@@ -5,13 +5,15 @@ within a source depends on its contents alone.
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from codelm.config.cleaning import FiltersSection
 from codelm.config.data import CodeSource, DataConfig, HubSource, RecordsSource
 from codelm.data.documents import Counts, Document, Drop, FileEntry, Repository
+from codelm.data.globs import compile_globs
 from codelm.data.hub import list_hub
+from codelm.data.instructions import LANGUAGE as INSTRUCTIONS
 from codelm.data.instructions import list_instructions, read_instructions
 from codelm.data.notebooks import NotebookForm
 from codelm.data.records import list_records, read_records
@@ -50,10 +52,12 @@ def read_documents(
     counts: Counts,
     notebooks: NotebookForm = "script",
     languages: list[str] | None = None,
+    exclude_repositories: list[str] | None = None,
 ) -> Iterator[tuple[FileEntry, Document | None]]:
     """Each file, or each row of a part, with its document, or None when it makes none (and is counted).
 
-    `languages` are those chosen (None: all): the language of a row or a header is known only now.
+    `languages` are those chosen (None: all), `exclude_repositories` patterns of names of those that nothing is taken
+    from: the language of a header and the repository of a row are known only now.
 
     Raises:
         DataError: when a file of rows cannot be read.
@@ -64,14 +68,18 @@ def read_documents(
         found = read_instructions(repository, files, filters)
     else:
         found = read_code(repository, files, filters, notebooks)
+    refused = compile_globs(exclude_repositories or [])
     for file, document in found:
-        if isinstance(document, Document) and repository.kind != "instructions":
-            document = _if_chosen(document, languages)
+        if isinstance(document, Document):
+            reason = _late_reason(document, languages, refused)
+            document = Drop(document.language, reason) if reason is not None else document
         if isinstance(document, Drop):
             counts.drop(document.language, document.reason)
         yield file, document if isinstance(document, Document) else None
 
 
-def _if_chosen(document: Document, languages: list[str] | None) -> Document | Drop:
-    chosen = languages is None or document.language in languages
-    return document if chosen else Drop(document.language, "language_not_chosen")
+def _late_reason(document: Document, languages: list[str] | None, refused: Callable[[str], bool]) -> str | None:
+    if refused(document.repository):
+        return "excluded_repository"
+    chosen = languages is None or document.language in languages or document.language == INSTRUCTIONS
+    return None if chosen else "language_not_chosen"

@@ -137,7 +137,15 @@ def clean_plan(plan: Plan, config: str, findings: Findings) -> Iterator[Document
     """The documents of a partition's files that are kept, cleaned; `config` is the configuration as JSON."""
     parsed, cleaner = _cleaner(config)
     for repository, files in plan:
-        found = read_documents(repository, files, parsed.filters, findings.dropped, parsed.notebooks, parsed.languages)
+        found = read_documents(
+            repository,
+            files,
+            parsed.filters,
+            findings.dropped,
+            notebooks=parsed.notebooks,
+            languages=parsed.languages,
+            exclude_repositories=parsed.exclude_repositories,
+        )
         for _, document in found:
             cleaned = cleaner.clean(document, findings) if document is not None else None
             if cleaned is not None:

@@ -1,6 +1,9 @@
 """Datasets of the Hugging Face hub: The Stack's layout in a folder, and through huggingface_hub from a small hub."""
 
 import json
+import os
+import subprocess
+import sys
 import threading
 import urllib.parse
 from collections.abc import Iterator
@@ -8,7 +11,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -64,10 +66,10 @@ def stack_row(content: str, path: str, lang: str, licences: list[str] | None = N
     }
 
 
-@pytest.fixture
-def stack(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """C++ in two files of several row groups, Python in one, notebooks, and a language beyond the 20."""
-    folder = tmp_path / "stack"
+    folder = tmp_path_factory.mktemp("hub") / "stack"
     files = {
         "c++/data-00000": [stack_row(f"int first_{n}();\n", f"src/a{n}.h", "C++") for n in range(50)],
         "c++/data-00001": [stack_row(f"int second_{n}();\n", f"b{n}.cpp", "C++") for n in range(50)],
@@ -230,25 +232,29 @@ class _Hub(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture
-def hub(stack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[_Hub]]:
+@pytest.fixture(scope="module")
+def serving(stack: Path) -> Iterator[type[_Hub]]:
     """huggingface_hub talks to this machine instead of the hub, as a user that is not logged in."""
     handler = type("Hub", (_Hub,), {"folder": stack, "gated": False, "asked": []})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, pytest.MonkeyPatch.context() as patch:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         endpoint = f"http://127.0.0.1:{server.server_port}"
-        monkeypatch.setattr(constants, "ENDPOINT", endpoint)
         template = constants.HUGGINGFACE_CO_URL_TEMPLATE
-        monkeypatch.setattr(
-            constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + template[template.index("/{repo_id}") :]
-        )
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
-        monkeypatch.delenv("HF_TOKEN", raising=False)
-        huggingface_hub.HfFileSystem.clear_instance_cache()
+        patch.setattr(constants, "ENDPOINT", endpoint)
+        patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + template[template.index("/{repo_id}") :])
+        patch.setattr(constants, "HF_HUB_OFFLINE", False)
+        patch.setattr(constants, "HF_TOKEN_PATH", str(stack / "no token"))
+        patch.delenv("HF_TOKEN", raising=False)
         yield handler
-        huggingface_hub.HfFileSystem.clear_instance_cache()
         server.shutdown()
+
+
+@pytest.fixture
+def hub(serving: type[_Hub]) -> type[_Hub]:
+    """The small hub, open to all, that nobody asked anything yet."""
+    serving.gated = False
+    serving.asked.clear()
+    return serving
 
 
 def test_a_dataset_is_streamed_from_the_hub(hub: type[_Hub], stack: Path, tmp_path: Path) -> None:
@@ -258,7 +264,6 @@ def test_a_dataset_is_streamed_from_the_hub(hub: type[_Hub], stack: Path, tmp_pa
 
 
 def test_only_the_columns_in_use_and_their_parts_are_fetched(hub: type[_Hub], stack: Path, tmp_path: Path) -> None:
-    hub.asked.clear()
     read("octo/stack", tmp_path, languages=["python"])
     fetched = [asked for asked in hub.asked if "resolve" in asked]
     assert fetched
@@ -288,14 +293,24 @@ def test_an_absent_dataset_and_revision_are_named(hub: type[_Hub], tmp_path: Pat
         read("octo/stack", tmp_path, revision="v9")
 
 
-def test_offline_is_respected(hub: type[_Hub], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    hub.asked.clear()
-    sentence = (
-        r"octo/stack is on the Hugging Face hub, which HF_HUB_OFFLINE forbids to reach; unset it, or give hf_name"
+OFFLINE = """
+from codelm.config.data import HubSource
+from codelm.data.documents import Counts
+from codelm.data.hub import list_hub
+from codelm.errors import DataError
+try:
+    list(list_hub("stack", HubSource(name="hf", hf_name="octo/stack"), None, Counts()))
+except DataError as error:
+    print(error)
+"""
+
+
+def test_offline_is_respected(hub: type[_Hub]) -> None:
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_ENDPOINT": constants.ENDPOINT}
+    result = subprocess.run([sys.executable, "-c", OFFLINE], env=environment, capture_output=True, text=True)
+    assert result.stdout.startswith(
+        "octo/stack is on the Hugging Face hub, which HF_HUB_OFFLINE forbids to reach; unset it, or give hf_name"
     )
-    with pytest.raises(DataError, match=sentence):
-        read("octo/stack", tmp_path)
     assert hub.asked == []
 
 

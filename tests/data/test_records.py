@@ -4,9 +4,10 @@ import gzip
 import json
 import os
 import random
+import sysconfig
 import threading
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -22,18 +23,19 @@ from codelm.config.data import DataConfig
 from codelm.data import jsonl, parquet
 from codelm.data.contents import blob_id
 from codelm.data.documents import Counts, Document, FileEntry
+from codelm.data.prepare import prepare
 from codelm.data.remote_files import FoundFile
 from codelm.data.sources import list_files, read_documents
 from codelm.data.store import load_plan, partition, save_plan
 from codelm.errors import DataError, EnvironmentFailure
 
-Dropped = dict[str, dict[str, int]]
+STDLIB = Path(sysconfig.get_path("stdlib"))
 
 
 def read(*files: object, part_bytes: int = 1 << 20, tmp_path: Path | None = None, **source: Any) -> Any:
     """Every document of one source, and what was dropped; through saved plans where `tmp_path` is given."""
     filters = source.pop("filters", {})
-    languages = source.pop("languages", None)
+    languages, excluded = source.pop("languages", None), source.pop("exclude_repositories", [])
     config = DataConfig.model_validate(
         {
             "run_name": "x",
@@ -52,7 +54,9 @@ def read(*files: object, part_bytes: int = 1 << 20, tmp_path: Path | None = None
             save_plan(plan, tmp_path / "plan.json")
             assert load_plan(tmp_path / "plan.json") == plan
         for repository, parts in plan:
-            found = read_documents(repository, parts, config.filters, counts, languages=languages)
+            found = read_documents(
+                repository, parts, config.filters, counts, languages=languages, exclude_repositories=excluded
+            )
             documents += [document for _, document in found if document is not None]
     return documents, counts.to_dict()
 
@@ -127,6 +131,14 @@ def test_rows_of_languages_that_were_not_chosen_are_counted(tmp_path: Path) -> N
     documents, dropped = read(write_jsonl(tmp_path / "x.jsonl", values), languages=["c"])
     assert [document.language for document in documents] == ["c"]
     assert dropped == {"python": {"language_not_chosen": 2}}
+
+
+def test_excluded_repositories_give_no_rows(tmp_path: Path) -> None:
+    values = [{**row, "repository": name} for row, name in zip(rows(3), ("a/b", "a/c", "x/b"), strict=True)]
+    for file in (write_jsonl(tmp_path / "x.jsonl", values), write_parquet(tmp_path / "x.parquet", values)):
+        documents, dropped = read(file, exclude_repositories=["a/*"])
+        assert [document.repository for document in documents] == ["x/b"]
+        assert dropped == {"python": {"excluded_repository": 2}}
 
 
 def test_the_rules_on_paths_and_contents_hold_for_rows(tmp_path: Path) -> None:
@@ -300,6 +312,42 @@ def test_a_protocol_whose_package_is_absent_names_it() -> None:
         read("gs://x/y.jsonl")
     with pytest.raises(DataError, match="carrier://pigeon cannot be read"):
         read("carrier://pigeon")
+
+
+def test_a_file_that_is_found_damaged_late_leaves_nothing_behind(
+    tmp_path: Path, data_config: Callable[..., DataConfig]
+) -> None:
+    """The footer is whole, so only reading the rows, in a worker, finds the damage."""
+    file = write_parquet(tmp_path / "x.parquet", rows(5000), group=1000)
+    whole = bytearray(file.read_bytes())
+    whole[len(whole) // 2 : len(whole) // 2 + 3000] = bytes(3000)
+    file.write_bytes(whole)
+    config = data_config(
+        sources={"mine": {"name": "records", "files": [str(file)]}}, num_workers=2, output_folder=str(tmp_path / "out")
+    )
+    with pytest.raises(DataError, match=r"x\.parquet cannot be read"):
+        prepare(config)
+    assert not (tmp_path / "out").exists()
+
+
+def test_rows_become_a_corpus(tmp_path: Path, data_config: Callable[..., DataConfig]) -> None:
+    files = [path for path in sorted(STDLIB.glob("*.py")) if path.stat().st_size < 100_000][:40]
+    values = [
+        {"content": path.read_text(errors="replace"), "path": path.name, "repository": "cpython"} for path in files
+    ]
+    for name in ("x.jsonl", "x.parquet"):
+        write = write_jsonl if name == "x.jsonl" else write_parquet
+        source = {"name": "records", "files": [str(write(tmp_path / name, values))], "licence": "PSF-2.0"}
+        config = data_config(
+            sources={"mine": source},
+            secrets={"policy": "off", "personal": "off"},
+            dedup={"near": None},
+            output_folder=str(tmp_path / f"out.{name}"),
+        )
+        manifest = prepare(config, partition_bytes=200_000).manifest
+        assert manifest.splits["train"]["python"].samples > 100
+    shards = [sorted((tmp_path / f"out.{name}").rglob("shard.*")) for name in ("x.jsonl", "x.parquet")]
+    assert [path.read_bytes() for path in shards[0]] == [path.read_bytes() for path in shards[1]]
 
 
 # Parts
