@@ -224,6 +224,20 @@ def test_encoded_data_is_what_the_published_expressions_find(pieces: list[tuple[
     assert encoded_runs(text, text.encode()) == published_runs(text)
 
 
+@pytest.mark.parametrize(
+    ("shortest", "length"),
+    [
+        ('"' + "1f," * 7 + '1f"', 23),
+        ('"' + "aB+/" * 16 + '"', 64),
+        ('"' + "\\u00e9" * 8 + '"', 48),
+        ("1f \u00a0" * 8, 32),
+    ],
+)
+def test_the_shortest_runs_of_encoded_data(shortest: str, length: int) -> None:
+    assert encoded_runs(shortest, shortest.encode()) == published_runs(shortest) == (length, length)
+    assert encoded_runs(shortest[3:], shortest[3:].encode()) == published_runs(shortest[3:])
+
+
 def test_encoded_data_of_real_files_is_what_the_published_expressions_find() -> None:
     names = ["base64.py", "colorsys.py", "html/entities.py", "encodings/cp1251.py", "test/test_base64.py", "hashlib.py"]
     for name in names:
