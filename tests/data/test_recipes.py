@@ -1,6 +1,7 @@
 """The commands of data_prep as a user types them: what they print, and their exit codes."""
 
 import itertools
+import json
 import subprocess
 import sys
 import time
@@ -8,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from codelm.config.data import DataConfig
 from codelm.config.load import load_config
+from codelm.data.prepare import prepare
 
 ROOT = Path(__file__).parents[2]
 
@@ -110,6 +113,89 @@ def test_showing_what_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     result = run("show.py", tmp_path / "nowhere")
     assert result.returncode == 2
     assert "there is no prepared data at" in result.stderr
+
+
+@pytest.fixture(scope="module")
+def repositories(tmp_path_factory: pytest.TempPathFactory, code_folder: Path) -> Path:
+    """A corpus of a repository for each package, packed best-fit, and a training YAML beside it."""
+    folder = tmp_path_factory.mktemp("repositories")
+    settings = {
+        "run_name": "test",
+        "sources": {"packages": {"path": str(code_folder), "repository_per_folder": True}},
+        "split": {"validation": 0.0},
+        "tokenizer": {"train": {"vocab_size": 400, "sample_bytes": 100_000}},
+        "languages": ["python"],
+        "packing": "best_fit",
+        "max_seq_len": 256,
+        "output_folder": str(folder / "data"),
+        "num_workers": 1,
+    }
+    prepare(DataConfig.model_validate(settings))
+    training = {
+        "run_name": "test",
+        "max_seq_len": 256,
+        "tokenizer": {"path": str(folder / "data" / "tokenizer")},
+        "model": {"name": "replit_code", "d_model": 32, "n_heads": 4, "n_layers": 2},
+        "train_data": {"path": str(folder / "data"), "fim": {"rate": 1.0}},
+        "optimizer": {"name": "lionw", "lr": 1e-3},
+        "scheduler": {"name": "constant_with_warmup", "t_warmup": "0ba"},
+        "max_duration": "8ba",
+        "global_train_batch_size": 3,
+        "device_train_microbatch_size": 1,
+        "save_folder": str(folder / "checkpoints"),
+        "save_interval": "8ba",
+    }
+    (folder / "train.yaml").write_text(json.dumps(training))
+    return folder
+
+
+def test_samples_are_shown_as_training_would_see_them(repositories: Path) -> None:
+    plain = run("show.py", repositories / "data", "python", 0)
+    shown = run("show.py", repositories / "data", "python", 0, "--fim", 1)
+    assert shown.returncode == 0, shown.stderr
+    assert "as training sees it at position 0: " in shown.stdout
+    for piece in ("<fim_prefix>", "<fim_suffix>", "<fim_middle>"):
+        assert piece in shown.stdout
+        assert piece not in plain.stdout
+    assert "\033" not in shown.stdout
+    assert run("show.py", repositories / "data", "python", 0, "--fim", 1).stdout == shown.stdout
+    other = run("show.py", repositories / "data", "python", 0, "--fim", 1, "--position", 99)
+    assert other.stdout != shown.stdout
+
+
+def test_a_training_step_is_traced_to_its_files(repositories: Path, code_folder: Path) -> None:
+    shown = run("show.py", "--step", 4, "--config", repositories / "train.yaml", "--text")
+    assert shown.returncode == 0, shown.stderr
+    lines = shown.stdout.splitlines()
+    assert lines[0] == "──── step 4: 3 samples of 256 tokens"
+    positions = [line.split()[2].rstrip(":") for line in lines if line.startswith("──── position")]
+    assert positions == ["9", "10", "11"]
+    files = [line.split()[0] for line in lines if line.startswith("     ") and "[tokens " in line]
+    assert files
+    for file in files:
+        repository, _, path = file.partition(":")
+        assert (code_folder / repository / path).is_file()
+    assert "<fim_middle>" in shown.stdout
+
+    plain = run("show.py", "--step", 4, "--config", repositories / "train.yaml", "--set", "train_data.fim=null")
+    assert [line for line in plain.stdout.splitlines() if line in lines] == plain.stdout.splitlines()
+    wrong = run("show.py", "--step", 0, "--config", repositories / "train.yaml")
+    assert (wrong.returncode, wrong.stderr) == (2, "error: --step 0: the first step of a run is 1\n")
+    assert "belong together" in run("show.py", "--step", 4).stderr
+
+
+def test_a_repository_is_withdrawn(repositories: Path, tmp_path: Path) -> None:
+    done = run("withdraw.py", repositories / "data", "ema*", "-o", tmp_path / "new")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("withdrawn: email: ")
+    assert "read back and compared: " in done.stdout
+    listed = (tmp_path / "new" / "train" / "python" / "documents.jsonl").read_text()
+    names = {json.loads(line)["repository"] for line in listed.splitlines()}
+    assert {"asyncio", "json"} <= names
+    assert "email" not in names
+    again = run("withdraw.py", repositories / "data", "emial", "-o", tmp_path / "other")
+    assert (again.returncode, again.stdout) == (2, "")
+    assert "did you mean email?" in again.stderr
 
 
 @pytest.mark.parametrize("file", ["quickstart/data.yaml"])
