@@ -126,7 +126,7 @@ class NearDuplicatesSection(Section):
     num_permutations: Annotated[int, Field(ge=16, le=1024)] = 128
     """Entries of a signature, of four bytes each on disk; an estimate's error is some 0.5 / sqrt(n) at most."""
     ngram: PositiveInt = 5
-    """Tokens (runs of letters, digits and underscores) in a row; a file is the set of its n-grams."""
+    """Tokens (runs of letters, digits, underscores, all beyond ASCII) in a row; a file is the set of its n-grams."""
     min_tokens: PositiveInt = 10
     """Shorter files are compared by their bytes alone."""
     verify: bool = True
