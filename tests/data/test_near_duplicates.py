@@ -186,10 +186,9 @@ def test_sharing_a_band_is_not_enough_unless_it_is_asked_to_be(tmp_path: Path) -
 
 
 def test_members_of_a_bucket_that_are_unlike_its_first_are_compared_with_each_other(tmp_path: Path) -> None:
-    first = ROWS[0]
-    other = like(first, 6, 1)
-    third = like(first, 6, 2)
-    rows = np.stack([first, other, third, other, third, like(first, 6, 3), other])
+    rows = np.stack([like(ROWS[0], 6, seed) for seed in (1, 2, 3, 2, 3, 4, 2)])
+    for number, row in enumerate(rows):
+        row[6:120:6] = number  # no band in common but the first
     assert clusters_of(rows, tmp_path).tolist() == [0, 1, 2, 1, 2, 5, 1]
 
 
