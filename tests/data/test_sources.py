@@ -48,6 +48,14 @@ def read(path: Path, **source: Any) -> tuple[list[Document], dict[str, dict[str,
     return documents, counts.to_dict()
 
 
+def read_together(path: Path) -> tuple[list[Document], dict[str, dict[str, int]]]:
+    """As `read`, but the files of a repository in one go."""
+    config, counts = configured(path, {}), Counts()
+    (plan,) = partition(list_files(config, counts))
+    found = [pair for repository, files in plan for pair in read_documents(repository, files, config.filters, counts)]
+    return [document for _, document in found if document is not None], counts.to_dict()
+
+
 def paths(documents: list[Document]) -> list[str]:
     return [document.path for document in documents]
 
@@ -152,13 +160,16 @@ def test_a_damaged_tree_is_named(repository: Path, git: Git) -> None:
 
 
 def test_objects_after_a_damaged_one_are_still_read(repository: Path, git: Git) -> None:
-    """Git ends at the first object that it cannot unpack."""
-    blob = git(repository, "rev-parse", "HEAD:changed.py")
+    """Git ends at the first object that it cannot unpack, when it is large enough to be streamed."""
+    (repository / "damaged.py").write_text("".join(f"name = {n * 7919}\n" for n in range(5000)))
+    git(repository, "add", "damaged.py")
+    git(repository, "commit", "-q", "-m", "three")
+    blob = git(repository, "rev-parse", "HEAD:damaged.py")
     damaged = repository / ".git" / "objects" / blob[:2] / blob[2:]
     damaged.chmod(0o644)
-    damaged.write_bytes(damaged.read_bytes()[:-4] + b"\0\0\0\0")
-    documents, dropped = read(repository)
-    assert paths(documents) == ["src/main.c"]
+    damaged.write_bytes(damaged.read_bytes()[:5000])
+    documents, dropped = read_together(repository)
+    assert paths(documents) == ["changed.py", "src/main.c"]
     assert dropped["python"]["unreadable"] == 1
 
 
