@@ -2,8 +2,8 @@
 
 Kept, because they name no person and no machine: addresses of the domains that RFC 2606 reserves, `git@host` and
 `noreply@host`, file names such as `icon@2x.png`; IP addresses that are not global (private, loopback, documentation,
-multicast …), the well-known name servers, and four numbers that are a version. BigCode keeps the same IP addresses;
-it keeps a version only when all four numbers have one digit.
+multicast …), the well-known name servers, networks (`52.95.0.0/16`), and four numbers that are a version. BigCode
+keeps the same IP addresses, but networks and versions only where all four numbers have one digit.
 """
 
 import ipaddress
@@ -81,7 +81,9 @@ def find_ip_addresses(view: View) -> Iterator[tuple[str, int, int]]:
             while start > max(0, first - 3) and view.data[start - 1 : start].isdigit():
                 start -= 1
             match = _IPV4.match(view.data, start)
-            if match and _is_machine(match[0].decode()) and not _is_version(view, start, match[0]):
+            if not match or (match[0].endswith(b".0") and view.data[match.end() : match.end() + 1] == b"/"):
+                continue
+            if _is_machine(match[0].decode()) and not _is_version(view, start, match[0]):
                 yield "ip", start, match.end()
     for start, end in zip(*view.runs(ADDRESS, 8), strict=True):
         if (

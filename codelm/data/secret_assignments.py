@@ -32,7 +32,7 @@ _NAMES = {
 _ASSIGN = rb"(?:e?s?(?![a-z])[\w-]{0,40}+)[\"'`\]\)}\\]{0,4}+(?:\[\d{0,6}\])?[ \t]{0,40}+"
 _QUOTED = re.compile(
     _ASSIGN + rb"(?P<sign>(?:\|\||\?\?|[:=!?+])={1,2}|={1,3}>?|<-|[-=]>"
-    rb"|::?(?:[ \t]{0,20}&?'?[\w.<>\[\]?| ]{1,40}=)?|,|(?:\.assign)?\(|value=|[\w.*]{1,20} :?=|(?<=[ \t]))"
+    rb"|::?(?:[ \t]{0,20}&?'?[\w.<>\[\]?| ]{1,40}=)?|,|(?:\.assign)?\(|\{|value=|[\w.*]{1,20} :?=|(?<=[ \t]))"
     rb"[ \t]{0,40}+\{?(?:[\w:.]{1,40}+\()?(?:@|L|b|u8?|[rR]#?|f|\"(?='))?"
     rb"(?P<quote>\\?[\"'`])(?P<value>[^\"'`\n]{1,300})(?P=quote)"
 )
@@ -96,7 +96,7 @@ def _values(view: View, anchor: bytes, start: int, end: int) -> Iterator[tuple[s
     if compared > 0 and view.data[compared - 1] in b"=!":
         least = view.line_start(start, _REACH)
         match = _COMPARED.search(view.data, least, start)
-        if match and _counts(match["value"], lenient):
+        if match and _counts(match["value"], lenient or anchor == b"key"):
             yield _kind(view, anchor, start, end), *match.span("value")
 
 

@@ -11,12 +11,14 @@ import string
 import time
 from collections.abc import Callable
 from itertools import pairwise
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codelm.config.cleaning import SecretsSection
+from codelm.config.cleaning import SecretKind, SecretsSection
+from codelm.data.secret_patterns import AFTER_DOT, DOTTED, LITERALS, WORDS
 from codelm.data.secret_values import is_password, is_random, pair_cost
 from codelm.data.secrets import Finding, Scanner, redact
 
@@ -70,6 +72,11 @@ def test_a_token_of_a_known_form_is_found_wherever_it_stands(kind: str, line: st
     assert found(line.format(TOKENS[kind])) == [(kind, TOKENS[kind])]
 
 
+def test_every_kind_has_a_name_in_the_configuration() -> None:
+    kinds = {kind for kind, _ in LITERALS}.union(*(pattern.groupindex for pattern in (WORDS, DOTTED, AFTER_DOT)))
+    assert kinds < set(get_args(SecretKind))
+
+
 def test_tokens_with_a_public_part_lose_the_secret_part() -> None:
     signature, account = draw(ALNUM, 43), draw(ALNUM + "+/", 86) + "=="
     assert scrubbed(f"SG.{draw(ALNUM, 22)}.{draw(URL_SAFE, 43)}") == "SG.<KEY>"
@@ -112,6 +119,7 @@ PASSWORD = "t7#Vq" + draw(ALNUM, 9)
         'char password[25] = "{}";',
         '#define PASSWORD "{}"',
         'std::string password("{}");',
+        'auto password{{"{}"}};',
         "export DB_PASSWORD={}",
         "PASSWORD='{}'",
         "CREATE USER app IDENTIFIED BY '{}';",
