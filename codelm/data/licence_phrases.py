@@ -119,7 +119,7 @@ MARKS = {
         ),
         Mark("CNRI-Python", ("cnri open source license agreement",), ("python software foundation license",)),
         Mark("UPL-1.0", ("universal permissive license",)),
-        Mark("MS-PL", ("microsoft public license",)),
+        Mark("MS-PL", ("microsoft public license|license governs use of the accompanying software",), ("reciprocal",)),
         Mark("MS-RL", ("microsoft reciprocal license",)),
         Mark("FTL", ("freetype project license|freetype license",)),
         Mark("W3C", ("w3c software notice and license|w3c software and document",)),
@@ -138,10 +138,11 @@ MARKS = {
         Mark(
             "CC0-1.0",
             (
-                "cc0 1 0 universal|creative commons zero|publicdomain zero 1 0|cc0 public domain|cc0 1 0 public domain"
+                "cc0 1 0 universal|creative commons zero|publicdomain zero 1 0|cc0 1 0 public domain"
                 "|affirmer hereby overtly fully permanently irrevocably",
             ),
         ),
+        Mark("CC0-1.0", ("cc0 public domain",), ("licensed material",)),
         Mark("FSFAP", ("with or without modification are permitted in any medium without royalty",)),
         Mark("blessing", ("may you do good and not evil",)),
     ),

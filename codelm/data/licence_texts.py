@@ -88,19 +88,31 @@ _NAMED = re.compile(
     r"(mit(?: x11)?|(?:new |modified |simplified |revised |[23] clause )?bsd(?: style| [23] clause)?|isc|zlib"
     r"|boost software|apache|psf|python software foundation|unlicense|postgresql|php)\b"
 )
-_CHOICE = re.compile(
-    r"\bdual\b|\balternatively\b"
-    r"|\beither (?:of )?(?:the |an? )?(?!version|express|party|source|case)(?:\w+ ){0,4}?licen[cs]e"
-    r"|at your option(?! any later| use any later)|\byour choice\b|choice of|one of the following"
-    r"|multi(?:ple)? licen[cs]ed|licen[cs]e(?: version \d(?: \d)?)? or (?:under )?(?:the )?(?:\w+ ){0,4}?licen[cs]e"
-    r"|\b(?:mit|bsd|apache|gpl|lgpl|mpl|2 0) or (?:the )?(?:mit|bsd|apache|gpl|lgpl|mpl|gnu)\b|mpl 1 1 gpl 2 0"
-)
+# One by one, each with a word to begin with: much faster than alternatives.
+_CHOICE = [
+    re.compile(pattern)
+    for pattern in (
+        r"dual\b",
+        r"alternatively\b",
+        r"either (?:of )?(?:the |an? )?(?!version|express|party|source|case)(?:\w+ ){0,4}?licen[cs]e",
+        r"at your option(?! any later| use any later)",
+        r"your choice\b",
+        r"choice of\b",
+        r"one of the following\b",
+        r"multi(?:ple)? licen[cs]ed",
+        r"licen[cs]e(?: version \d(?: \d)?)? or (?:under )?(?:the )?(?:\w+ ){0,4}?licen[cs]e",
+        r" or (?<=mit or |bsd or |gpl or |mpl or |2 0 or )(?:the )?(?:mit|bsd|apache|[al]?gpl|mpl|gnu)\b",
+        r"apache or (?:the )?(?:mit|bsd|[al]?gpl|mpl|gnu)\b",
+        r"mpl 1 1 gpl 2 0",
+    )
+]
 
 _AGREEMENT = re.compile(
     r"end user licen[cs]e agreement|this licen[cs]e is a legal agreement between you|\beula\b"
     r"|licen[cs]e agreement for nvidia|software licen[cs]e agreement the following contains"
 )
 _RESERVED = re.compile(r"all rights? (?:are )?reserved")
+_STRICT_WORDS = ("proprietary", "confidential", "trade secret", "unauthori", "may not be")
 _STRICTLY_RESERVED = re.compile(
     r"proprietary and confidential|confidential and proprietary|strictly confidential|trade secret|company confidential"
     r"|proprietary (?:information|software|licen[cs]e)"
@@ -147,25 +159,28 @@ def licences_in(words: str) -> str | None:
         found.append("Artistic-1.0-Perl OR GPL-1.0-or-later")
     elif "artistic license" in words and "Artistic-2.0" not in found:
         found.append("Artistic-1.0-Perl")
-    choice = bool(found) and _offers_a_choice(words)
-    if not found or choice:
+    choice = _offers_a_choice(words) if found else None
+    if choice is not False:
         found += [parse_licence(match[1]) or "" for match in _NAMED.finditer(words, 0, _NOTICE)]
     if not found and ("public domain" in words or "disclaims" in words) and _PUBLIC_DOMAIN.search(words):
         found.append(PUBLIC_DOMAIN)
     different = set(found)
-    choice = choice or (len(different) > 1 and _offers_a_choice(words))
+    if choice is None and len(different) > 1:
+        choice = _offers_a_choice(words)
     return combine(filter(None, found), "OR" if choice and len(different) <= _CHOICES else "AND")
 
 
 def reservation_in(words: str) -> str | None:
     """The marker of a text that grants nothing and reserves all, or None."""
-    if _STRICTLY_RESERVED.search(words):
+    if any(word in words for word in _STRICT_WORDS) and _STRICTLY_RESERVED.search(words):
         return PROPRIETARY
-    return ALL_RIGHTS_RESERVED if _RESERVED.search(words) and not _POINTER.search(words) else None
+    if "reserved" in words and _RESERVED.search(words) and not _POINTER.search(words):
+        return ALL_RIGHTS_RESERVED
+    return None
 
 
 def _offers_a_choice(words: str) -> bool:
-    return _CHOICE.search(words, 0, _NOTICE) is not None
+    return any(pattern.search(words, 0, _NOTICE) for pattern in _CHOICE)
 
 
 def _versioned(words: str) -> list[str]:
