@@ -15,9 +15,9 @@ File = tuple[str, str, str]
 
 
 def in_dependency_order(files: Sequence[File]) -> list[int]:
-    """The numbers of `files`, each after those that it imports.
+    """The numbers of `files`, each after those that it imports, circles excepted.
 
-    Of the files that are free to go the first in the given order goes first. Where files import one another in a
+    Of the files that are free to go the first in the given order goes first. Of files that import one another in a
     circle, the one with the fewest imports still to come goes first, and of those the first in the given order.
     """
     waits_for = import_graph(files)
@@ -25,7 +25,15 @@ def in_dependency_order(files: Sequence[File]) -> list[int]:
     for number, imports in enumerate(waits_for):
         for imported in imports:
             importers[imported].append(number)
-    queue = [(len(imports), number) for number, imports in enumerate(waits_for)]
+    circle_of = _circles(waits_for)
+    members: dict[int, list[int]] = defaultdict(list)
+    outside: dict[int, int] = defaultdict(int)  # imports still to come of a circle's files from outside it
+    for number, imports in enumerate(waits_for):
+        members[circle_of[number]].append(number)
+        outside[circle_of[number]] += sum(circle_of[imported] != circle_of[number] for imported in imports)
+    queue = [
+        (len(waits_for[number]), number) for circle in members for number in members[circle] if not outside[circle]
+    ]
     heapq.heapify(queue)
     order: dict[int, None] = {}
     while queue:
@@ -35,8 +43,52 @@ def in_dependency_order(files: Sequence[File]) -> list[int]:
         order[number] = None
         for importer in importers[number]:
             waits_for[importer].discard(number)
-            heapq.heappush(queue, (len(waits_for[importer]), importer))
+            circle = circle_of[importer]
+            if circle == circle_of[number]:
+                heapq.heappush(queue, (len(waits_for[importer]), importer))
+                continue
+            outside[circle] -= 1
+            if not outside[circle]:
+                for member in members[circle]:
+                    heapq.heappush(queue, (len(waits_for[member]), member))
     return list(order)
+
+
+def _circles(graph: list[set[int]]) -> list[int]:
+    """For each file the number of its circle: files have the same when each imports the other, directly or not.
+
+    Strongly connected components by Tarjan's algorithm (1972), without recursion: a chain of imports may be long.
+    """
+    found, low = [-1] * len(graph), [0] * len(graph)
+    circle_of = [-1] * len(graph)
+    stack: list[int] = []
+    visited = circles = 0
+    for root in range(len(graph)):
+        if found[root] >= 0:
+            continue
+        trail = [(root, iter(sorted(graph[root])))]
+        found[root] = low[root] = visited
+        visited += 1
+        stack.append(root)
+        while trail:
+            number, imports = trail[-1]
+            imported = next(imports, None)
+            if imported is None:
+                trail.pop()
+                if trail:
+                    low[trail[-1][0]] = min(low[trail[-1][0]], low[number])
+                if low[number] == found[number]:
+                    while circle_of[number] < 0:
+                        circle_of[stack.pop()] = circles
+                    circles += 1
+            elif found[imported] < 0:
+                found[imported] = low[imported] = visited
+                visited += 1
+                stack.append(imported)
+                trail.append((imported, iter(sorted(graph[imported]))))
+            elif circle_of[imported] < 0:
+                low[number] = min(low[number], found[imported])
+    return circle_of
 
 
 def import_graph(files: Sequence[File]) -> list[set[int]]:
