@@ -4,9 +4,8 @@ import hashlib
 from dataclasses import dataclass
 
 from codelm.config.cleaning import FiltersSection
-from codelm.data.ambiguous import decide_language
 from codelm.data.documents import OTHER, Document, Drop
-from codelm.data.filters import decode, text_reason
+from codelm.data.filters import Examined, findings_on_contents
 from codelm.data.gitattributes import NOTHING_SAID, Attributes
 from codelm.data.notebooks import NotebookForm, notebook_text
 from codelm.languages import language_by_name, language_of
@@ -39,25 +38,23 @@ class Provenance:
 def make_document(
     contents: bytes, source: Provenance, filters: FiltersSection, notebooks: NotebookForm = "script"
 ) -> Document | Drop:
-    """The document of a file's bytes, or the reason why they make none."""
-    if len(contents) > filters.max_file_bytes:
-        return _dropped(source, "too_large")
-    text, reason = decode(contents)
-    if reason is not None:
-        return _dropped(source, reason)
-    language = source.language or decide_language(source.path, text, source.attributes)
-    if language is None:
-        return Drop(OTHER, "not_a_language")
-    if language == "jupyter":
-        converted = notebook_text(text, notebooks)
-        text, reason = converted or "", "not_a_notebook" if converted is None else None
-    reason = reason or text_reason(text, language, filters, source.attributes)
-    return identified(text, contents, language, source) if reason is None else Drop(language, reason)
-
-
-def _dropped(source: Provenance, reason: str) -> Drop:
-    """What cannot be read for a text and has no extension of a language is no script either."""
-    language = source.expected
+    """The document of a file's bytes, or the reason why they make none. The rules on its path were asked before."""
+    examined = Examined()
+    found = findings_on_contents(
+        examined,
+        source.path,
+        contents,
+        filters,
+        source.attributes,
+        convert=lambda text: notebook_text(text, notebooks),
+        language=source.language,
+    )
+    reason = next((finding.rule for finding in found if finding.drops), None)
+    if reason is None:
+        assert examined.language is not None
+        return identified(examined.text, contents, examined.language, source)
+    language = examined.language or source.expected
+    # What cannot be read for a text and has no extension of a language is no script either.
     return Drop(language, reason) if language is not None else Drop(OTHER, "not_a_language")
 
 

@@ -138,13 +138,30 @@ def _examine(
     everything: bool,
 ) -> Iterator[Finding]:
     yield from path_findings(repository, path, filters, attributes)
+    yield from findings_on_contents(examined, path, contents, filters, attributes, convert, everything=everything)
+
+
+def findings_on_contents(
+    examined: Examined,
+    path: str,
+    contents: bytes,
+    filters: FiltersSection,
+    attributes: Attributes,
+    convert: Callable[[str], str | None],
+    language: str | None = None,
+    everything: bool = False,
+) -> Iterator[Finding]:
+    """What each rule on the bytes and the text finds; fills in `examined` on the way.
+
+    `language` is given where it is known without the path and the contents (a table's column).
+    """
     limit = filters.max_file_bytes
     yield Finding("too_large", len(contents), limit, len(contents) > limit, "filters.max_file_bytes")
     text, reason = decode(contents)
     if reason is not None:
         yield Finding(reason, None, None, True, None)
         return
-    language = decide_language(path, text, attributes if filters.use_gitattributes else NOTHING_SAID)
+    language = language or decide_language(path, text, attributes if filters.use_gitattributes else NOTHING_SAID)
     yield Finding("not_a_language", language, None, language is None, None)
     if language is None:
         return

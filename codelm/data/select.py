@@ -20,6 +20,9 @@ SPLITS = ("train", "validation", "held_out")
 TRAIN, VALIDATION, HELD_OUT = range(3)
 LEFT_OUT = 255
 
+Alike = Callable[[np.ndarray], np.ndarray]
+"""From pairs of document numbers, int64 (pairs, 2), to whether they are near duplicates, bool (pairs,)."""
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -65,7 +68,12 @@ class Selection:
 
 
 def select(
-    columns: Columns, partition_start: np.ndarray, clusters: np.ndarray | None, config: DataConfig, counts: Counts
+    columns: Columns,
+    partition_start: np.ndarray,
+    clusters: np.ndarray | None,
+    config: DataConfig,
+    counts: Counts,
+    alike: Alike | None = None,
 ) -> Selection:
     """Decide for every document, and count what is left out by reason.
 
@@ -74,12 +82,14 @@ def select(
         partition_start: int64 (partitions + 1,).
         clusters: int64 (n,), the number of the first document of each one's cluster of near duplicates; None where
             near duplicates are not looked for.
+        alike: which pairs of documents are near duplicates of each other, not only through others; None: all of a
+            cluster are.
 
     The reasons: `duplicate` (the same bytes as a document that is kept), `near_duplicate` (its cluster has a better
     one), `like_held_out` (its cluster is held out), `over_limit`.
     """
     split = _first_split(columns, clusters, config)
-    _drop_copies(split, columns, clusters, config, counts)
+    _drop_copies(split, columns, clusters, config, counts, alike)
     if config.max_bytes_per_language is not None:
         over = _over_limit(columns, split, config.max_bytes_per_language, config.seed)
         _leave_out(over, "over_limit", split, columns.language, counts)
@@ -135,7 +145,12 @@ def _smallest_of_group(numbers: np.ndarray, group: np.ndarray) -> np.ndarray:
 
 
 def _drop_copies(
-    split: np.ndarray, columns: Columns, clusters: np.ndarray | None, config: DataConfig, counts: Counts
+    split: np.ndarray,
+    columns: Columns,
+    clusters: np.ndarray | None,
+    config: DataConfig,
+    counts: Counts,
+    alike: Alike | None,
 ) -> None:
     """Keep the best document of each group, and nothing in training that is like a held-out one."""
     same_bytes = groups(columns.digest, None)
@@ -147,13 +162,16 @@ def _drop_copies(
     if config.dedup.exact:
         _leave_out(~_best(same_bytes, columns, split), "duplicate", split, columns.language, counts)
     if clusters is not None:
-        _leave_out(~_best(group, columns, split), "near_duplicate", split, columns.language, counts)
+        _leave_out(~_best(group, columns, split, alike), "near_duplicate", split, columns.language, counts)
 
 
-def _best(group: np.ndarray, columns: Columns, split: np.ndarray) -> np.ndarray:
-    """Marks the best of the documents still there in each group, bool (n,): by licence, time, length, then order."""
+def _best(group: np.ndarray, columns: Columns, split: np.ndarray, alike: Alike | None = None) -> np.ndarray:
+    """Marks the best of the documents still there in each group, bool (n,): by licence, time, length, then order.
+
+    With `alike`, those of a group that are unlike its best are judged among themselves.
+    """
     ranks = (-columns.licence_rank.astype(np.int8), columns.changed, columns.bytes)
-    return best_of(group, ranks, among=split != LEFT_OUT)
+    return best_of(group, ranks, among=split != LEFT_OUT, alike=alike)
 
 
 def _leave_out(which: np.ndarray, reason: str, split: np.ndarray, language: np.ndarray, counts: Counts) -> None:

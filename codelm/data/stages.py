@@ -21,7 +21,13 @@ from codelm.data.documents import Counts, Document
 from codelm.data.engine import Engine, whole_folder
 from codelm.data.manifest import Manifest
 from codelm.data.minhash import Signer
-from codelm.data.near_duplicates import SIGNATURES_FILE, cluster_documents, find_signatures
+from codelm.data.near_duplicates import (
+    SIGNATURES_FILE,
+    Comparison,
+    cluster_documents,
+    find_signatures,
+    least_equal,
+)
 from codelm.data.pack import PackTask, load_summary, pack_stream
 from codelm.data.select import LEFT_OUT, SPLITS, Selection, select
 from codelm.data.shards import token_dtype
@@ -204,10 +210,12 @@ def select_stage(
         shutil.rmtree(folder)
     if not folder.exists():
         documents = [documents_folder(space, index) for index in range(len(partitions))]
-        clusters = None
+        clusters, alike = None, None
         if config.dedup.near is not None and documents:
+            signatures = find_signatures(space.work / "documents", len(documents))
+            alike = Comparison(signatures, least_equal(config.dedup.near))
             clusters = cluster_documents(
-                find_signatures(space.work / "documents", len(documents)),
+                signatures,
                 config.dedup.near,
                 space.work / "near",
                 space.scratch,
@@ -216,7 +224,7 @@ def select_stage(
             )
         columns, start = load_columns(documents)
         dropped = Counts()
-        selection = select(columns, start, clusters, config, dropped)
+        selection = select(columns, start, clusters, config, dropped, alike)
         with whole_folder(folder, space.scratch) as filling:
             selection.save(filling)
             write_json(settings, filling / "settings.json")
