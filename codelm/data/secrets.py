@@ -4,6 +4,7 @@ A cheap pass over the bytes finds candidates (long words, names such as `passwor
 patterns are tried on those only. The time is linear in the text, whatever it holds.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from codelm.data.secret_tokens import find_random_strings, find_tokens
 from codelm.data.secret_view import View
 
 PERSONAL = frozenset({"email", "ip"})
+_REDACTED = re.compile("(?:<(?:EMAIL|IP_ADDRESS|PASSWORD|KEY)>)+")
 _PLACEHOLDERS = {"email": "<EMAIL>", "ip": "<IP_ADDRESS>", "password": "<PASSWORD>", "url_password": "<PASSWORD>"}
 
 
@@ -43,10 +45,14 @@ class Scanner:
         self.section = section
 
     def scan(self, text: str) -> list[Finding]:
-        """Findings in their order, none overlapping; kinds that are ignored or whose policy is `off` are left out."""
+        """Findings in their order, none overlapping; kinds that are ignored or whose policy is `off` are left out.
+
+        What consists of placeholders is no finding.
+        """
         if not text or (self.section.policy == "off" and self.section.personal == "off"):
             return []
-        return _merged(found for found in _findings(View.of(text)) if self._policy(found[0]) != "off")
+        findings = _merged(found for found in _findings(View.of(text)) if self._policy(found[0]) != "off")
+        return [found for found in findings if not _REDACTED.fullmatch(text, found.start, found.end)]
 
     def apply(self, text: str) -> Scrubbed:
         """The text as the policies leave it, and what was found.
