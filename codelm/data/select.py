@@ -4,6 +4,7 @@ Works on some 60 bytes a document in arrays, so that a corpus of a hundred milli
 """
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
