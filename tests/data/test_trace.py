@@ -15,10 +15,11 @@ from codelm.errors import DataError
 from codelm.tokenizer import load_tokenizer
 
 
+@pytest.mark.parametrize("packing", ["concat", "best_fit"])
 def test_the_parts_of_every_sample_are_text_of_their_files(
-    data_config: Callable[..., DataConfig], code_folder: Path
+    data_config: Callable[..., DataConfig], code_folder: Path, packing: str
 ) -> None:
-    config = data_config(languages=["c"], max_bytes_per_language=100_000)
+    config = data_config(languages=["c"], max_bytes_per_language=100_000, packing=packing)
     folder = prepare(config).folder
     tokenizer = load_tokenizer(folder / "tokenizer")
     reader = ShardReader(folder, "train", "c")
@@ -27,7 +28,8 @@ def test_the_parts_of_every_sample_are_text_of_their_files(
         row = reader[sample]
         parts = list(documents_of_sample(folder, "train", "c", sample, reader.max_seq_len))
         assert parts[0].first == 0
-        assert parts[-1].end == reader.max_seq_len
+        assert packing == "best_fit" or parts[-1].end == reader.max_seq_len
+        assert (row[parts[-1].end :] == tokenizer.eos_id).all()
         for part, following in zip(parts, [*parts[1:], None], strict=True):
             text = tokenizer.decode(row[part.first : part.end])
             assert text.strip("\ufffd") in (code_folder / part.path).read_bytes().decode()
