@@ -101,9 +101,9 @@ class LicencesSection(Section):
 SecretKind = Literal[
     "age", "anthropic", "artifactory", "atlassian", "aws", "azure", "cloudant", "databricks", "digitalocean", "discord",
     "docker", "doppler", "email", "facebook", "github", "gitlab", "google", "grafana", "heroku", "huggingface", "ibm",
-    "ip", "jwt", "linear", "mailchimp", "mailgun", "newrelic", "npm", "openai", "password", "postman", "private_key", "pypi",
-    "random_string", "rubygems", "secret", "sendgrid", "shopify", "slack", "softlayer", "square", "stripe", "telegram",
-    "twilio", "url_password", "vault",
+    "ip", "jwt", "linear", "mailchimp", "mailgun", "newrelic", "npm", "openai", "password", "postman", "private_key",
+    "pypi", "random_string", "rubygems", "secret", "sendgrid", "shopify", "slack", "softlayer", "square", "stripe",
+    "telegram", "twilio", "url_password", "vault",
 ]  # fmt: skip
 
 
