@@ -57,7 +57,8 @@ class Prepared:
 def prepare(config: DataConfig, progress: Progress = silent, partition_bytes: int = PARTITION_BYTES) -> Prepared:
     """Prepare the corpus of a configuration, or continue, or find it finished.
 
-    `partition_bytes` is the size of the units of work; the result does not depend on it.
+    `partition_bytes` is the size of the units of work; the result does not depend on it, but for
+    `context.by_repository`, which joins files within a unit.
 
     Raises:
         DataError: when a source is absent, nothing is kept, or the output folder holds something else.

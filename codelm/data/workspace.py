@@ -71,6 +71,11 @@ def find_finished(config: DataConfig) -> Manifest | None:
             raise DataError(f"output_folder: {output} is not empty and holds no prepared data; name another folder")
         return None
     manifest = load_manifest(output)
+    if manifest.withdrawn:
+        raise DataError(
+            f"{output} holds a corpus that {', '.join(manifest.withdrawn)} was withdrawn from, and stays as it is;"
+            " to prepare it anew, name another output_folder and put the repositories under exclude_repositories"
+        )
     _refuse_others(manifest.settings, settings_of(config), f"{output} holds a finished corpus with other settings")
     manifest.check(output)
     shutil.rmtree(output / WORK_FOLDER, ignore_errors=True)
