@@ -131,6 +131,18 @@ class PieceTable(ABC):
     def _decode(self, ids: list[int], written_out: dict[int, bytes]) -> str:
         return b"".join([written_out.get(index) or self._table[index] for index in ids]).decode(errors="replace")
 
+    def decode_behind(self, ids: Iterable[int]) -> str:
+        """The text that ids add behind other text.
+
+        It differs from `decode` where a tokenizer puts a space in front of every text and takes it off again: here the
+        first token's space stays, since it stands behind something.
+        """
+        ids = list(ids)
+        if self.lossless:
+            return self.decode(ids)
+        before = self.encode("x")
+        return self.decode([*before, *ids])[len(self.decode(before)) :]
+
     def token_bytes(self) -> np.ndarray:
         """The UTF-8 bytes that each token stands for, int32 (vocab_size,); 0 for special tokens."""
         return np.array([len(piece) for piece in self._table], dtype=np.int32)

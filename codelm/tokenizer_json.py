@@ -1,19 +1,33 @@
-"""The tokenizer of a pretrained model: a `tokenizer.json` (byte-level BPE) with the surface of `CodeTokenizer`."""
+"""The tokenizer of a pretrained model: a `tokenizer.json` with the surface of `CodeTokenizer`."""
 
 import functools
+import itertools
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 from codelm.errors import TokenizerError
-from codelm.tokenizer_base import EOS, SPECIAL_PIECES, PieceTable, read_file, write_file, write_fingerprint
+from codelm.tokenizer_base import (
+    EOS,
+    SPACE_MARK,
+    SPECIAL_PIECES,
+    PieceTable,
+    read_file,
+    write_file,
+    write_fingerprint,
+)
 
 JSON_FILE = "tokenizer.json"
+_BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
 class JsonTokenizer(PieceTable):
-    """A `tokenizer.json` (byte-level BPE, such as SmolLM2's) with the surface of `CodeTokenizer`.
+    """A `tokenizer.json` with the surface of `CodeTokenizer`: byte-level BPE, as SmolLM2's, or one with byte pieces.
+
+    The second kind is sentencepiece's in other clothes (CodeLlama's, and what is exported here). The library itself
+    makes text of its ids, since it undoes what it does to a text.
 
     Raises:
         TokenizerError: when a file is absent or damaged, the package `tokenizers` is absent, or no end-of-text token
@@ -44,6 +58,9 @@ class JsonTokenizer(PieceTable):
     def _set_ids(self, file: Path) -> None:
         # Not get_vocab_size: ids may have gaps.
         self.vocab_size: int = max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+        steps = json.dumps(json.loads(self._model_bytes).get("decoder"))
+        self._byte_level = '"ByteLevel"' in steps
+        has_bytes, has_marks = '"ByteFallback"' in steps, json.dumps(SPACE_MARK) in steps
         added = self._tokenizer.get_added_tokens_decoder()
         special = {token.content: index for index, token in added.items() if token.special}
         eos, pad = _named_tokens(file.parent, special)
@@ -62,10 +79,30 @@ class JsonTokenizer(PieceTable):
         for piece, index in self._tokenizer.get_vocab(with_added_tokens=True).items():
             if index in self._control_text:
                 continue
-            self._table[index] = added[index].content.encode() if index in added else _byte_level(piece)
+            byte = _BYTE_PIECE.fullmatch(piece) if has_bytes else None
+            if index in added:
+                self._table[index] = added[index].content.encode()
+            elif self._byte_level:
+                self._table[index] = _byte_level(piece)
+            elif byte:
+                self._table[index] = bytes([int(byte[1], 16)])
+            else:
+                self._table[index] = (piece.replace(SPACE_MARK, " ") if has_marks else piece).encode()
 
     def _encode(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def _decode(self, ids: list[int], written_out: dict[int, bytes]) -> str:
+        if self._byte_level:
+            return super()._decode(ids, written_out)
+        kept = [index for index in ids if index in written_out or index not in self._control_text]
+        parts = [list(part) for _, part in itertools.groupby(kept, written_out.__contains__)]
+        return "".join(
+            b"".join(map(written_out.__getitem__, part)).decode()
+            if part[0] in written_out
+            else self._tokenizer.decode(part)
+            for part in parts
+        )
 
     def save(self, folder: str | Path) -> None:
         """Write `tokenizer.json`, the files that name its special tokens, and `fingerprint.json` into a folder."""

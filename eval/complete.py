@@ -50,6 +50,10 @@ def main() -> None:
     from codelm.model.pretrained import load
 
     device = ("cuda" if torch.cuda.is_available() else "cpu") if args.device == "auto" else args.device
+    try:
+        torch.device(device)
+    except RuntimeError:
+        raise EvaluationError(f"--device is {device!r}: say auto, cpu, cuda, or cuda:1 for the second GPU") from None
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise EvaluationError("--device is cuda, and torch sees no GPU: leave it out or say cpu")
     model, tokenizer = load(args.checkpoint, getattr(torch, args.dtype) if args.dtype else None, device)
@@ -133,9 +137,9 @@ class Writer:
         from codelm.eval.postprocess import PROFILES
         from codelm.model.stopping import StopStrings
 
-        self.tokenizer = tokenizer
+        self.text_of = tokenizer.decode_behind
         self.profile = PROFILES[args.profile]
-        self.strings = StopStrings(tokenizer.decode, args.stop)
+        self.strings = StopStrings(tokenizer.decode_behind, args.stop)
         self.specials = set(tokenizer.special_ids.values())
         self.terminal = sys.stdout.isatty()
         self.streaming = self.terminal and args.samples == 1
@@ -153,7 +157,7 @@ class Writer:
 
     def write(self, place: int, ids: list[int]) -> bool:
         """Show what is certain of the text so far; whether the sample is to end here."""
-        text = self.tokenizer.decode(ids)
+        text = self.text_of(ids)
         cut = self._cut(text, False)
         if self.streaming:
             # A character's bytes may come in several tokens, and trailing space or a stop string's beginning may go.
@@ -167,7 +171,7 @@ class Writer:
 
     def finish(self, place: int, ids: list[int], reason: str) -> None:
         """Show the rest of a sample; of several, in their order, which is not that in which they end."""
-        text = self._cut(self.tokenizer.decode(ids), True)
+        text = self._cut(self.text_of(ids), True)
         if self.samples > 1:
             self.ended[place] = text
             while self.written in self.ended:

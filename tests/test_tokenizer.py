@@ -56,7 +56,40 @@ def bpe(tmp_path_factory: pytest.TempPathFactory) -> JsonTokenizer:
     return JsonTokenizer(folder)
 
 
-@pytest.fixture(scope="module", params=["trained", "bpe"])
+@pytest.fixture(scope="module")
+def exported(trained: CodeTokenizer, tmp_path_factory: pytest.TempPathFactory) -> JsonTokenizer:
+    """The tokenizer.json that goes with every checkpoint, without its spiece.model."""
+    from codelm.model.fast_tokenizer import write_fast_tokenizer
+
+    folder = tmp_path_factory.mktemp("exported")
+    trained.save(folder)
+    write_fast_tokenizer(trained, folder, 512)
+    (folder / "spiece.model").unlink()
+    return JsonTokenizer(folder)
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> JsonTokenizer:
+    """As CodeLlama has it: BPE over U+2581 for spaces, one in front of every text, and bytes for what is unknown."""
+    decoders, normalizers = tokenizers.decoders, tokenizers.normalizers
+    model = tokenizers.Tokenizer(tokenizers.models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+    model.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
+    model.decoder = decoders.Sequence(
+        [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    trainer = tokenizers.trainers.BpeTrainer(vocab_size=700, special_tokens=pieces, max_token_length=8)
+    model.train_from_iterator((line for text in library_files(3) for line in text.splitlines()), trainer)
+    # The trainer makes specials of all of them; of a real file only the first three are.
+    fields = json.loads(model.to_str())
+    fields["added_tokens"] = fields["added_tokens"][:3]
+    folder = tmp_path_factory.mktemp("llama")
+    (folder / "tokenizer.json").write_text(json.dumps(fields))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "</s>"}))
+    return JsonTokenizer(folder)
+
+
+@pytest.fixture(scope="module", params=["trained", "bpe", "exported"])
 def tokenizer(request: pytest.FixtureRequest) -> CodeTokenizer | JsonTokenizer:
     return request.getfixturevalue(request.param)
 
@@ -182,6 +215,32 @@ def test_bpe_ids_are_those_of_the_library_and_real_files_come_back(bpe: JsonToke
         ids = bpe.encode(text)
         assert ids == library.encode(text, add_special_tokens=False).ids
         assert bpe.decode(ids) == text == library.decode(ids)
+
+
+def test_a_json_with_byte_pieces_is_decoded_by_the_library(llama: JsonTokenizer) -> None:
+    library = tokenizers.Tokenizer.from_file(str(llama.path / "tokenizer.json"))
+    for text in [*library_files(3), "naïve é 日本語 🙂\n\t x", "  indented"]:
+        ids = llama.encode(text)
+        assert llama.decode(ids) == text == library.decode(ids)
+        assert llama.decode([*ids, llama.eos_id]) == text
+        assert llama.decode([*ids, llama.eos_id], keep_special=True) == text + "</s>"
+        # The space in front, which decoding takes off again, is one of its tokens.
+        assert llama.token_bytes()[ids].sum() == len(text.encode()) + 1
+    assert llama.decode(llama.encode("🙂")[:-1]).strip("\ufffd") == ""
+
+
+def test_what_is_generated_keeps_its_first_space(llama: JsonTokenizer, foreign: CodeTokenizer) -> None:
+    """A completion is no text of its own: what looks like the space in front of one is the prompt's next character."""
+    for tokenizer in (llama, foreign):
+        ids = tokenizer.encode("return self")
+        for at in range(1, len(ids)):
+            assert tokenizer.decode(ids[:at]) + tokenizer.decode_behind(ids[at:]) == "return self"
+
+
+def test_behind_other_text_a_lossless_tokenizer_decodes_as_always(tokenizer: CodeTokenizer | JsonTokenizer) -> None:
+    ids = tokenizer.encode("    return self")
+    assert tokenizer.decode_behind(ids) == tokenizer.decode(ids) == "    return self"
+    assert tokenizer.decode_behind([]) == ""
 
 
 def test_text_never_becomes_a_special_token(tokenizer: CodeTokenizer | JsonTokenizer) -> None:

@@ -295,12 +295,12 @@ def _generate(
         if profile.finished is None or len(ids) % _STOP_EVERY:
             return False
         task = missing[place]
-        text = task.completion_of(tokenizer.decode(ids))
+        text = task.completion_of(tokenizer.decode_behind(ids))
         return profile.finished(task.problem.prompt, text, task.problem.entry_point)
 
     def finish(place: int, ids: list[int], reason: str) -> None:
         task = missing[place]
-        text = tokenizer.decode(ids)
+        text = tokenizer.decode_behind(ids)
         cut = profile.cut(task.problem.prompt, task.completion_of(text), task.problem.entry_point, reason == "eos")
         completion = Completion(
             task.problem.task_id, task.sample, task.prompt_ids, task.left_out, ids, text, reason, cut

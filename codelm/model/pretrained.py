@@ -164,6 +164,8 @@ def _load_any(folder: Path, fields: dict[str, Any], attn_impl: str | None) -> Pr
         model, report = loaded
     except Exception as error:  # transformers raises whatever the damage leads to
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if fields.get("auto_map") and "custom code" in reason:
+            reason = "it comes with Python code of its own (auto_map), and no code of a checkpoint is ever run"
         raise CheckpointError(
             f"{folder} (model_type {fields.get('model_type')!r}) cannot be loaded as a causal language model: {reason}"
         ) from error

@@ -3,6 +3,7 @@
 import json
 import math
 import pickle
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -67,11 +68,15 @@ def _read_file(file: Path) -> dict[str, Tensor]:
     try:
         if file.suffix == ".safetensors":
             return load_file(file)
-        weights: Any = torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # A pickle of another kind is refused, in our sentence; torch would write two of its own first.
+            warnings.simplefilter("ignore", UserWarning)
+            weights: Any = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(f"{file} holds more than tensors, or is torn; it was not loaded") from error
     except (SafetensorError, RuntimeError, EOFError, ValueError) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        # torch goes on for four sentences.
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__).split(". ")[0]
         raise CheckpointError(f"the weights {file} cannot be read ({reason}); copy the checkpoint again") from error
     if not isinstance(weights, dict) or not all(isinstance(tensor, Tensor) for tensor in weights.values()):
         raise CheckpointError(f"{file} holds something else than a state dict; it was not loaded")

@@ -165,6 +165,7 @@ REFUSED = {
     "empty stop string": (["CHECKPOINT", "x", "--stop", ""], "a stop string is empty"),
     "top_p": (["CHECKPOINT", "x", "--top-p", "1.5"], "top_p is 1.5; it must be above 0 and at most 1"),
     "temperature": (["CHECKPOINT", "x", "--temperature", "-1"], "temperature is -1.0"),
+    "device": (["CHECKPOINT", "x", "--device", "gpu"], "--device is 'gpu': say auto, cpu, cuda"),
     "no infilling": (["PLAIN", "word1 = ", "--suffix", "3"], "no fill-in-the-middle tokens"),
     "samples alike": (["CHECKPOINT", "x", "-n", "2"], "gives the same completion each time"),
     "column alone": (["CHECKPOINT", "--file", "FILE", "--column", "2"], "--column needs --line"),

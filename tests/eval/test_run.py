@@ -247,6 +247,8 @@ class Merging:
     def decode(self, ids):
         return "".join("\n    " if token == self.merged else chr(token - 3) for token in ids)
 
+    decode_behind = decode
+
     def fingerprint(self):
         return Fingerprint("test", "0", "0", "0", self.vocab_size)
 

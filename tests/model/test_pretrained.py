@@ -371,6 +371,18 @@ class TestDamage:
             AutoModelForCausalLM.from_pretrained(saved)
         assert not (tmp_path / "pwned").exists()
 
+    def test_a_bare_pickle_that_would_run_code(self, saved, tmp_path, recwarn) -> None:
+        class Payload:
+            def __reduce__(self):
+                return (open, (str(tmp_path / "pwned"), "w"))
+
+        (saved / "model.safetensors").unlink()
+        (saved / HASH_FILE).unlink()
+        (saved / "pytorch_model.bin").write_bytes(pickle.dumps(Payload()))
+        self.refused(saved, "holds more than tensors")
+        assert not (tmp_path / "pwned").exists()
+        assert not [warning for warning in recwarn if "pickle" in str(warning.message)]
+
     @pytest.mark.parametrize("content", [torch.zeros(3), [1, 2], {"a": 1}], ids=["tensor", "list", "numbers"])
     def test_a_pickle_of_something_else(self, saved, content) -> None:
         (saved / "model.safetensors").unlink()
@@ -414,7 +426,7 @@ class TestDamage:
 
     def test_an_architecture_that_needs_remote_code(self, llama_folder) -> None:
         edit_config(llama_folder, model_type="strange", auto_map={"AutoConfig": "code.Config"})
-        self.refused(llama_folder, "(model_type 'strange') cannot be loaded as a causal language model")
+        self.refused(llama_folder, "(model_type 'strange') cannot be loaded as a causal language model: it comes with")
 
     def test_another_model_with_missing_weights(self, llama_folder) -> None:
         weights = load_file(llama_folder / "model.safetensors")
