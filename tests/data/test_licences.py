@@ -364,7 +364,8 @@ def test_installed_packages_agree_with_their_metadata() -> None:
             for path in distribution.files or []
             if ".dist-info" in str(path.parts[0]) and path.name != "METADATA" and is_licence_file(path.name)
         }
-        expression = distribution.metadata.json.get("license_expression")
+        metadata = distribution.metadata
+        expression = metadata["License-Expression"] if "License-Expression" in metadata else None
         if files and expression and "LicenseRef" not in expression and " AND " not in expression:
             if repository_licence(files) == parse_licence(expression):
                 same += 1
