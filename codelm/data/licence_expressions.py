@@ -43,17 +43,33 @@ def parse_licence(text: str) -> str | None:
 
 def combine(expressions: Iterable[str], operator: str) -> str | None:
     """Several expressions as one, without repetitions; None for none."""
-    different = list(dict.fromkeys(part for one in expressions for part in _operands(one, operator)))
-    if len(different) < 2:
-        return different[0] if different else None
-    # In SPDX, AND binds tighter than OR.
-    return f" {operator} ".join(f"({one})" if operator == "AND" and " OR " in one else one for one in different)
+    operands: dict[str, None] = {}
+    for expression in expressions:
+        parts = [expression] if operator == "AND" and _is_choice(expression) else _split(expression, operator)
+        if operator == "AND" and len(parts) > 1:
+            parts = [part.removeprefix("(").removesuffix(")") for part in parts]
+        operands |= dict.fromkeys(filter(None, parts))
+    if operator == "AND" and len(operands) > 1:
+        # In SPDX, AND binds tighter than OR.
+        return " AND ".join(f"({operand})" if _is_choice(operand) else operand for operand in operands)
+    return f" {operator} ".join(operands) or None
 
 
-def _operands(expression: str, operator: str) -> list[str]:
-    """The operands of an expression that has only one operator, this one; else the expression."""
-    mixed = "(" in expression or (operator == "AND" and " OR " in expression)
-    return [expression] if mixed else expression.split(f" {operator} ")
+def _is_choice(expression: str) -> bool:
+    return len(_split(expression, "OR")) > 1
+
+
+def _split(expression: str, operator: str) -> list[str]:
+    """The parts of an expression between an operator outside parentheses."""
+    parts: list[list[str]] = [[]]
+    depth = 0
+    for token in expression.split(" "):
+        if token == operator and depth == 0:
+            parts.append([])
+        else:
+            parts[-1].append(token)
+        depth += token.count("(") - token.count(")")
+    return [" ".join(part) for part in parts]
 
 
 def is_met(expression: str, accepted: Callable[[str], bool]) -> bool | None:

@@ -365,7 +365,7 @@ def test_installed_packages_agree_with_their_metadata() -> None:
             if ".dist-info" in str(path.parts[0]) and path.name != "METADATA" and is_licence_file(path.name)
         }
         metadata = distribution.metadata
-        expression = metadata["License-Expression"] if "License-Expression" in metadata else None
+        expression = str(metadata["License-Expression"] or "") if "License-Expression" in list(metadata) else ""
         if files and expression and "LicenseRef" not in expression and " AND " not in expression:
             if repository_licence(files) == parse_licence(expression):
                 same += 1
