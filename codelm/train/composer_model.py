@@ -37,7 +37,9 @@ class ComposerCausalLM(ComposerModel):
 
     def loss(self, outputs: CausalLMOutputWithPast, batch: Batch, *args: Any, **kwargs: Any) -> torch.Tensor:
         assert outputs.loss is not None
-        return outputs.loss
+        # transformers' mean over no token at all is NaN; a microbatch may hold nothing but padding.
+        predicted = (batch["labels"][:, 1:] != -100).any()
+        return torch.where(predicted, outputs.loss, torch.zeros_like(outputs.loss))
 
     def eval_forward(self, batch: Batch, outputs: Any = None) -> torch.Tensor:
         """The loss of each predicted token: (batch, seq - 1)."""

@@ -13,15 +13,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from codelm.config.train import TrainConfig
 from codelm.data.manifest import load_manifest
 from codelm.data.mixture import resolve_shares
-from codelm.data.stream import MixtureDataset
+from codelm.data.stream import Collator, MixtureDataset
 from codelm.errors import CheckpointError, ConfigError, DataError, EnvironmentFailure, TokenizerError
+from codelm.model import ReplitCodeConfig, ReplitCodeForCausalLM
 from codelm.tokenizer import load_tokenizer
 from codelm.tokenizer_training import train_tokenizer
 from codelm.train.build import build_pieces
+from codelm.train.composer_model import ComposerCausalLM
 from codelm.train.data import build_training_data, data_plan
 from codelm.train.run import train
 
@@ -243,3 +246,37 @@ def test_a_cache_folder_that_cannot_be_made(make: Make, url: str, tmp_path: Path
     (tmp_path / "file").touch()
     with pytest.raises(EnvironmentFailure, match=r"train_data.cache_folder .* cannot be used \(Not a directory\)"):
         dataset(make(path=url, cache_folder=str(tmp_path / "file" / "cache")))
+
+
+@pytest.mark.parametrize("hf", [False, True])
+def test_a_row_of_nothing_but_padding_has_no_loss_and_no_gradient(hf: bool) -> None:
+    if hf:
+        config = LlamaConfig(
+            hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=4, vocab_size=40
+        )
+        model: Any = LlamaForCausalLM(config)
+    else:
+        model = ReplitCodeForCausalLM(
+            ReplitCodeConfig(d_model=32, n_heads=4, n_layers=1, vocab_size=40, max_seq_len=16)
+        )
+    wrapped = ComposerCausalLM(model, torch.ones(40, dtype=torch.int32))
+    batch = Collator(1)([torch.full((16,), 1)])
+    loss = wrapped.loss(wrapped(batch), batch)
+    loss.backward()
+    assert float(loss.detach()) == 0.0
+    assert all(p.grad is None or (p.grad == 0).all() for p in model.parameters())
+
+
+def test_a_run_over_rows_without_loss_goes_on(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole microbatches have nothing to predict; what the others say counts as if these were not there."""
+
+    def every_second(self: MixtureDataset, positions: list[int]) -> list[torch.Tensor]:
+        row = torch.from_numpy(self.readers[0].read([0]).tokens[0].astype(np.int64))
+        return [row if number % 2 else torch.full_like(row, eos) for number, _ in enumerate(positions)]
+
+    config = make(
+        run={"max_duration": "2ba", "save_interval": "2ba", "eval_data": {}, "device_train_microbatch_size": 1}
+    )
+    eos = load_tokenizer(config.tokenizer.path).eos_id
+    monkeypatch.setattr(MixtureDataset, "__getitems__", every_second)
+    assert train(config).name == "ba000002"
