@@ -12,8 +12,8 @@ PROMPTS = [[5, 6, 7], [9, 10, 11, 12, 13]]
 
 @pytest.fixture
 def model(make_model, monkeypatch):
-    """A model whose output layer counts as large."""
-    monkeypatch.setattr(cpu_decoding, "_PIECE_ELEMENTS", 48 * 70)
+    """A model all of whose layers count as large."""
+    monkeypatch.setattr(cpu_decoding, "_FEWEST_ELEMENTS", 1)
     return make_model()
 
 
@@ -29,8 +29,9 @@ def denormals_count_as_zero():
     return float(torch.tensor(1e-39) * 1.0) == 0.0
 
 
-def in_pieces(model):
-    return "forward" in vars(model.get_output_embeddings())
+def packed(model):
+    """The layers whose weights are laid out anew."""
+    return {name for name, module in model.named_modules() if "forward" in vars(module)}
 
 
 def test_both_are_on_inside_and_undone_behind(model, flushing):
@@ -38,38 +39,63 @@ def test_both_are_on_inside_and_undone_behind(model, flushing):
         pytest.skip("this processor cannot flush denormal numbers")
     torch.set_flush_denormal(flushing)
     with decoding_fast_on_cpu(model):
-        assert in_pieces(model)
+        assert {"lm_head", "transformer.blocks.1.attn.Wqkv"} < packed(model)
         assert denormals_count_as_zero()
-    assert not in_pieces(model)
+    assert not packed(model)
     assert denormals_count_as_zero() == flushing
 
 
 def test_an_exception_undoes_them_too(model, flushing):
     def fail(place, ids):
-        assert in_pieces(model)
+        assert packed(model)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         generate(model, PROMPTS, eos_id=1, max_new_tokens=4, stop=fail)
-    assert not in_pieces(model)
+    assert not packed(model)
     assert denormals_count_as_zero() == flushing
 
 
-@pytest.mark.parametrize("rows", [1, 8, 64, 65])
-def test_the_pieces_are_the_whole(model, rows):
-    head = model.get_output_embeddings()
-    x = torch.randn(rows, 1, 48, generator=torch.Generator().manual_seed(2))
-    whole = head(x)
-    with decoding_fast_on_cpu(model):
-        assert torch.allclose(head(x), whole, rtol=1e-5, atol=1e-5)
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("rows", [1, 8, 65])
+def test_a_packed_layer_computes_what_it_did(rows, bias, monkeypatch):
+    monkeypatch.setattr(cpu_decoding, "_FEWEST_ELEMENTS", 1)
+    torch.manual_seed(2)
+    model, x = torch.nn.Sequential(torch.nn.Linear(48, 600, bias=bias)), torch.randn(rows, 3, 48)
+    whole = model(x)
+    with decoding_fast_on_cpu(model), torch.no_grad():
+        assert packed(model) == {"0"}
+        found = model(x)
+        assert (found - whole).abs().max() <= 1e-5
+        assert (model(x.transpose(0, 1)).transpose(0, 1) - whole).abs().max() <= 1e-5, "rows that do not lie in a row"
+
+
+def test_under_autocast_it_computes_in_the_autocast_type(model):
+    ids = torch.tensor(PROMPTS[:1])
+    with torch.autocast("cpu", dtype=torch.bfloat16), torch.no_grad():
+        expected = model(ids).logits
+        with decoding_fast_on_cpu(model):
+            assert torch.equal(model(ids).logits, expected)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.9])
 def test_no_token_changes(model, monkeypatch, temperature):
     options = {"eos_id": 1, "max_new_tokens": 24, "temperature": temperature, "batch_size": 2}
     fast = generate(model, PROMPTS, **options)
-    monkeypatch.setattr(cpu_decoding, "_FEWEST_PIECES", 10**9)
+    monkeypatch.setattr(cpu_decoding, "_FEWEST_ELEMENTS", 10**9)
     assert generate(model, PROMPTS, **options) == fast
+
+
+def test_only_the_largest_layers_of_a_large_model_are_packed(model, monkeypatch):
+    monkeypatch.setattr(cpu_decoding, "_MOST_BYTES", 600 * 48 * 4 + 100)
+    with decoding_fast_on_cpu(model):
+        assert packed(model) == {"lm_head"}
+
+
+def test_small_layers_and_other_types_are_left_alone(make_model):
+    for model in (make_model(), make_model(d_model=512, vocab_size=600).bfloat16()):
+        with decoding_fast_on_cpu(model):
+            assert not packed(model)
 
 
 def test_a_layer_that_computes_something_else_is_left_alone(model):
@@ -79,4 +105,4 @@ def test_a_layer_that_computes_something_else_is_left_alone(model):
 
     model.set_output_embeddings(Doubling(48, 600, bias=False))
     with decoding_fast_on_cpu(model):
-        assert not in_pieces(model)
+        assert "lm_head" not in packed(model)
