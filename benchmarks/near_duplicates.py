@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 
 from codelm.config.cleaning import NearDuplicatesSection
-from codelm.data.clusters import best_of, connect
-from codelm.data.engine import LocalEngine
-from codelm.data.minhash import has_signature, optimal_bands, signatures, similarity
-from codelm.data.near_duplicates import Comparison, bands_of, cluster_documents, find_signatures, least_equal
+from codelm.data.dedup.clusters import best_of, connect
+from codelm.data.dedup.minhash import has_signature, optimal_bands, signatures, similarity
+from codelm.data.dedup.near_duplicates import Comparison, bands_of, cluster_documents, find_signatures, least_equal
+from codelm.data.engines.local import LocalEngine
 from codelm.languages import language_of
 
 TOKEN = re.compile(r"[A-Za-z0-9_\x80-\U0010ffff]+")

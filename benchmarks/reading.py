@@ -20,11 +20,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from codelm.data.mixture import build_schedule
-from codelm.data.order import Order, Passes, build_passes
-from codelm.data.shard_reader import ShardReader
+from codelm.data.reading.mixture import build_schedule
+from codelm.data.reading.order import Order, Passes, build_passes
+from codelm.data.reading.shard_reader import ShardReader
+from codelm.data.reading.stream import Collator, MixtureDataset, StreamIdentity, train_loader
 from codelm.data.shards import ShardWriter
-from codelm.data.stream import Collator, MixtureDataset, StreamIdentity, train_loader
 from codelm.model import ReplitCodeConfig, ReplitCodeForCausalLM
 
 SHARES = {"c": 0.1, "java": 0.2, "markdown": 0.3, "python": 0.4}

@@ -26,7 +26,7 @@ from unittest.mock import MagicMock
 from seeded_secrets import KINDS, LANGUAGES, line
 
 from codelm.config.cleaning import SecretsSection
-from codelm.data.secrets import Finding, Scanner
+from codelm.data.secrets.scanner import Finding, Scanner
 
 SCANNER = Scanner(SecretsSection())
 PEER = """

@@ -26,10 +26,10 @@ import sentencepiece
 import transformers
 
 from codelm.data.documents import Document
-from codelm.data.pack import Packing, PackTask, pack_stream
+from codelm.data.packing.pack import Packing, PackTask, pack_stream
+from codelm.data.packing.tokenise import TokeniseTask, tokenise_partition
 from codelm.data.shards import token_dtype
 from codelm.data.store import DocumentWriter
-from codelm.data.tokenise import TokeniseTask, tokenise_partition
 from codelm.languages import language_of
 from codelm.model import ReplitCodeTokenizer
 from codelm.tokenizer import load_tokenizer

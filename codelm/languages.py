@@ -8,7 +8,7 @@ their `natural` figures are our estimate. Replit never published its shares: `re
 The extensions are those of The Stack, but for `.ron` (Rusty Object Notation, no Markdown) and what StarCoder's
 inspection of the data left out (`.cats`, `.w`, `.rest`, `.pck`, `.pls`, `.tab`). Added are names that are younger than
 that map, or that it files under languages beyond the 20: `.mjs`, `.cjs`, `.mts`, `.cts`, `.pyi`, `.cu`, `.cuh`,
-`.phtml`. A path alone does not always tell: `codelm.data.ambiguous` looks at the contents too.
+`.phtml`. A path alone does not always tell: `codelm.data.rules.ambiguous` looks at the contents too.
 """
 
 import re

@@ -13,9 +13,9 @@ from report import print_explanation, print_prepared, print_survey
 
 from codelm.config.cli import Command, parse_command_line
 from codelm.console import setup_logging
+from codelm.data.engines.slurm import write_scripts
 from codelm.data.explain import explain_file
 from codelm.data.prepare import STAGES, prepare, prepare_stage
-from codelm.data.slurm import write_scripts
 from codelm.data.survey import survey
 from codelm.errors import ConfigError, exit_on_error
 

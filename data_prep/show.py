@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 from sample_text import render
 
-from codelm.data.fim import Fim, FimSettings
 from codelm.data.manifest import Manifest, load_manifest
-from codelm.data.shard_reader import ShardReader
-from codelm.data.trace import documents_of_sample
+from codelm.data.packing.trace import documents_of_sample
+from codelm.data.reading.fim import Fim, FimSettings
+from codelm.data.reading.shard_reader import ShardReader
 from codelm.errors import DataError, exit_on_error
 from codelm.tokenizer import Tokenizer, load_tokenizer
 

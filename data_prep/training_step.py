@@ -4,9 +4,9 @@ import numpy as np
 from sample_text import render
 
 from codelm.config.load import load_config
-from codelm.data.fetch import is_remote
-from codelm.data.mixture import REPLAY
-from codelm.data.trace import documents_of_sample
+from codelm.data.packing.trace import documents_of_sample
+from codelm.data.reading.fetch import is_remote
+from codelm.data.reading.mixture import REPLAY
 from codelm.errors import DataError
 from codelm.tokenizer import load_tokenizer
 from codelm.train.data import build_training_data

@@ -9,7 +9,7 @@ import argparse
 from progress import ProgressBars
 
 from codelm.console import setup_logging
-from codelm.data.withdraw import withdraw
+from codelm.data.packing.withdraw import withdraw
 from codelm.errors import exit_on_error
 
 

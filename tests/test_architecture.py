@@ -84,7 +84,7 @@ def test_modules_do_not_import_each_other_in_circles() -> None:
         "codelm.tokenizer",
         "codelm.data.prepare",
         "codelm.data.shards",
-        "codelm.data.mixture",
+        "codelm.data.reading.mixture",
         "codelm.eval.judge.pool",
         "codelm.eval.sandbox.confine",
     ],

@@ -11,12 +11,12 @@ from typing import Any
 
 from codelm.config.cleaning import LicencesSection
 from codelm.config.data import DataConfig
-from codelm.data.decontaminate import Contamination, Needles
+from codelm.data.contamination.needles import Contamination, Needles
+from codelm.data.contamination.problems import load_problems
 from codelm.data.documents import Counts, Document
-from codelm.data.licences import file_licence, is_kept
-from codelm.data.problems import load_problems
-from codelm.data.secrets import Scanner
-from codelm.data.text_rules import Finding
+from codelm.data.licences.detect import file_licence, is_kept
+from codelm.data.rules.text_rules import Finding
+from codelm.data.secrets.scanner import Scanner
 
 
 @dataclass

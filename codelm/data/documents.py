@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from codelm.config.data import InstructionsSource, RecordsSource
-from codelm.data.gitattributes import NOTHING_SAID, Attributes
+from codelm.data.rules.gitattributes import NOTHING_SAID, Attributes
 
 OTHER = "other"
 """The language under which files of no known language are counted."""

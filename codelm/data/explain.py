@@ -6,13 +6,13 @@ from pathlib import Path
 from codelm.config.data import CodeSource, DataConfig
 from codelm.data.clean import Cleaner
 from codelm.data.documents import Repository
-from codelm.data.filters import examine
-from codelm.data.gitattributes import GitAttributes
 from codelm.data.globs import compile_globs
-from codelm.data.licences import file_licence, governing_licence, is_kept
-from codelm.data.notebooks import notebook_text
-from codelm.data.repositories import RepositoryRules, find_repositories, rules_of
-from codelm.data.text_rules import Finding
+from codelm.data.licences.detect import file_licence, governing_licence, is_kept
+from codelm.data.rules.filters import examine
+from codelm.data.rules.gitattributes import GitAttributes
+from codelm.data.rules.text_rules import Finding
+from codelm.data.sources.notebooks import notebook_text
+from codelm.data.sources.repositories import RepositoryRules, find_repositories, rules_of
 from codelm.errors import DataError
 
 

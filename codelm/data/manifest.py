@@ -31,7 +31,7 @@ class StreamInfo:
     bytes: int
     """UTF-8 bytes of text."""
     tokens: int
-    """With one end-of-text token a document. Packed one after another, those beyond the last whole sample are in none."""
+    """With one end-of-text token a document. Those beyond the last whole sample (concat) are in none."""
     samples: int
     shards: tuple[ShardInfo, ...]
     padding: int = 0

@@ -13,10 +13,10 @@ from typing import Literal
 
 from codelm.config.data import DataConfig
 from codelm.data.documents import Counts
-from codelm.data.engine import Engine, LocalEngine, ShardEngine
+from codelm.data.engines.local import Engine, LocalEngine, ShardEngine
+from codelm.data.engines.ray_engine import RayEngine
 from codelm.data.manifest import Manifest, save_manifest
-from codelm.data.ray_engine import RayEngine
-from codelm.data.report import write_report
+from codelm.data.report.page import write_report
 from codelm.data.select import LEFT_OUT, TRAIN, Selection
 from codelm.data.stages import (
     Progress,

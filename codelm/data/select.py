@@ -12,8 +12,8 @@ from typing import Any, Self
 import numpy as np
 
 from codelm.config.data import DataConfig, SplitSection
-from codelm.data.clusters import best_of
 from codelm.data.columns import STREAMS, Columns
+from codelm.data.dedup.clusters import best_of
 from codelm.data.documents import Counts
 from codelm.data.split import draw, draw_names, is_since, share_below
 

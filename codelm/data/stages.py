@@ -17,21 +17,22 @@ import codelm
 from codelm.config.data import DataConfig
 from codelm.data.clean import Cleaner, Findings, rank_of
 from codelm.data.columns import INSTRUCTIONS, ColumnsWriter, load_columns
-from codelm.data.documents import Counts, Document
-from codelm.data.engine import Engine, whole_folder
-from codelm.data.manifest import Manifest
-from codelm.data.minhash import Signer
-from codelm.data.near_duplicates import (
+from codelm.data.dedup.minhash import Signer
+from codelm.data.dedup.near_duplicates import (
     SIGNATURES_FILE,
     Comparison,
     cluster_documents,
     find_signatures,
     least_equal,
 )
-from codelm.data.pack import PackTask, load_summary, pack_stream
+from codelm.data.documents import Counts, Document
+from codelm.data.engines.local import Engine, whole_folder
+from codelm.data.manifest import Manifest
+from codelm.data.packing.pack import PackTask, load_summary, pack_stream
+from codelm.data.packing.tokenise import TokeniseTask, tokenise_partition
 from codelm.data.select import LEFT_OUT, SPLITS, Selection, select
 from codelm.data.shards import token_dtype
-from codelm.data.sources import list_files, read_documents
+from codelm.data.sources.dispatch import list_files, read_documents
 from codelm.data.store import (
     DocumentWriter,
     Plan,
@@ -43,7 +44,6 @@ from codelm.data.store import (
     save_plan,
     write_json,
 )
-from codelm.data.tokenise import TokeniseTask, tokenise_partition
 from codelm.data.workspace import Workspace, settings_of
 from codelm.errors import DataError, TokenizerError
 from codelm.tokenizer import Tokenizer, load_tokenizer

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, TextIO
 
 from codelm.config.data import InstructionsSource, RecordsSource
 from codelm.data.documents import Document, FileEntry, Repository
-from codelm.data.gitattributes import NOTHING_SAID, Attributes
+from codelm.data.rules.gitattributes import NOTHING_SAID, Attributes
 from codelm.data.shards import flush_to_disk
 
 PARTITION_BYTES = 8 << 20

@@ -7,10 +7,10 @@ from codelm.config.data import DataConfig
 from codelm.data.clean import Findings
 from codelm.data.columns import Columns, ColumnsWriter, concatenate
 from codelm.data.documents import Counts
-from codelm.data.engine import LocalEngine
+from codelm.data.engines.local import LocalEngine
 from codelm.data.prepare import refuse_empty, silent
 from codelm.data.select import SPLITS, select
-from codelm.data.sources import list_files
+from codelm.data.sources.dispatch import list_files
 from codelm.data.stages import READING, Progress, add_row, clean_plan, reporting
 from codelm.data.store import Plan, partition, plan_bytes
 from codelm.data.workspace import cpu_count, find_finished

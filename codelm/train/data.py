@@ -10,14 +10,14 @@ from torch.utils.data import DataLoader
 
 from codelm.config.train import DataSourceSection, TrainConfig
 from codelm.console import is_rank_zero
-from codelm.data.corpus import DEFAULT_WINDOW, Corpus, check_cache_limit, open_corpus
-from codelm.data.fetch import is_remote
-from codelm.data.fim import Fim, FimCounts, FimSettings, measure
-from codelm.data.mixture import REPLAY, Schedule, build_schedule, implied_epochs, resolve_shares, with_replay
-from codelm.data.order import Order, Passes, build_passes
-from codelm.data.remote import DEFAULT_CACHE, ShardCache
-from codelm.data.shard_reader import ShardReader
-from codelm.data.stream import (
+from codelm.data.reading.corpus import DEFAULT_WINDOW, Corpus, check_cache_limit, open_corpus
+from codelm.data.reading.fetch import is_remote
+from codelm.data.reading.fim import Fim, FimCounts, FimSettings, measure
+from codelm.data.reading.mixture import REPLAY, Schedule, build_schedule, implied_epochs, resolve_shares, with_replay
+from codelm.data.reading.order import Order, Passes, build_passes
+from codelm.data.reading.remote import DEFAULT_CACHE, ShardCache
+from codelm.data.reading.shard_reader import ShardReader
+from codelm.data.reading.stream import (
     HeldOutDataset,
     MixtureDataset,
     StreamIdentity,

@@ -109,7 +109,7 @@ def test_a_damaged_manifest_is_named(tmp_path: Path, text: str) -> None:
 def test_a_manifest_of_another_format_is_refused(manifest: Manifest, tmp_path: Path) -> None:
     file = tmp_path / "manifest.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "format": 99}))
-    with pytest.raises(DataError, match="has format 99, but this codelm reads 1"):
+    with pytest.raises(DataError, match="has format 99, but this codelm reads 2"):
         load_manifest(tmp_path)
 
 

@@ -15,11 +15,11 @@ import pytest
 
 from codelm.config.cleaning import SecretsSection
 from codelm.config.data import DataConfig
-from codelm.data.licences import file_licence
+from codelm.data.licences.detect import file_licence
 from codelm.data.manifest import load_manifest
 from codelm.data.prepare import prepare
-from codelm.data.secrets import Scanner
-from codelm.data.shard_reader import ShardReader
+from codelm.data.reading.shard_reader import ShardReader
+from codelm.data.secrets.scanner import Scanner
 from codelm.data.survey import survey
 from codelm.errors import DataError, TokenizerError
 from codelm.tokenizer import load_tokenizer
@@ -165,7 +165,7 @@ PREPARE = """
 import errno, json, os, signal, sys
 from codelm.config.cleaning import SecretsSection
 from codelm.config.data import DataConfig
-from codelm.data.licences import file_licence
+from codelm.data.licences.detect import file_licence
 from codelm.data.prepare import prepare
 from codelm.errors import exit_on_error
 

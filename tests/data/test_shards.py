@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codelm.data.shard_reader import ShardReader
+from codelm.data.reading.shard_reader import ShardReader
 from codelm.data.shards import ShardWriter, token_dtype, write_atomically
 from codelm.errors import DataError, EnvironmentFailure, from_os_error
 

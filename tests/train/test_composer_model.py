@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from codelm.data.stream import Collator
+from codelm.data.reading.stream import Collator
 from codelm.model import ReplitCodeConfig, ReplitCodeForCausalLM
 from codelm.train.composer_model import (
     ComposerCausalLM,

@@ -17,8 +17,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from codelm.config.train import TrainConfig
 from codelm.data.manifest import load_manifest
-from codelm.data.mixture import resolve_shares
-from codelm.data.stream import Collator, MixtureDataset
+from codelm.data.reading.mixture import resolve_shares
+from codelm.data.reading.stream import Collator, MixtureDataset
 from codelm.errors import CheckpointError, ConfigError, DataError, EnvironmentFailure, TokenizerError
 from codelm.model import ReplitCodeConfig, ReplitCodeForCausalLM
 from codelm.tokenizer import load_tokenizer

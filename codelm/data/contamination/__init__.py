@@ -1,0 +1,1 @@
+"""Problems that models are judged on, found in a corpus."""

@@ -1,0 +1,1 @@
+"""Near duplicates over a corpus of any size."""

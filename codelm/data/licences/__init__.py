@@ -1,0 +1,1 @@
+"""The licence of each file, as SPDX expressions."""

@@ -1,0 +1,1 @@
+"""Documents to token ids to rows; and back, or out again."""

@@ -1,0 +1,1 @@
+"""From shards to batches: mixtures, order, local and remote shards."""

@@ -1,0 +1,1 @@
+"""Which files are kept: languages, linguist’s rules, bounds on texts."""
