@@ -59,7 +59,12 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("files", nargs="*", type=Path, help="source files; default: Python's standard library")
     parser.add_argument("--length", type=int, help="tokens in a window; default: the model's max_seq_len")
     parser.add_argument("--windows", type=int, default=16, help="at most so many (%(default)s)")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.length is not None and args.length < 2:
+        parser.error("--length must be at least 2: a window's first token is predicted from nothing")
+    if args.windows < 2:
+        parser.error("--windows must be at least 2, or there is no error to compare with")
+    return args
 
 
 if __name__ == "__main__":

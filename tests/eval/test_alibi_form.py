@@ -103,3 +103,11 @@ def test_the_recipe_measures_a_checkpoint(tokenizer: CodeTokenizer, tmp_path: Pa
     failed = subprocess.run([*command[:3], str(tmp_path / "absent.py")], cwd=ROOT, capture_output=True, text=True)
     assert failed.returncode == 2
     assert "absent.py cannot be read" in failed.stderr
+
+    for wrong, sentence in (
+        ("--length=0", "--length must be at least 2"),
+        ("--windows=1", "--windows must be at least"),
+    ):
+        refused = subprocess.run([*command[:4], wrong], cwd=ROOT, capture_output=True, text=True)
+        assert refused.returncode == 2
+        assert sentence in refused.stderr
