@@ -1,6 +1,7 @@
 """The model card that goes with every export: what the model is, what made it, how to load it, under which licence."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ _SHAPE = (
     "hidden_size",
     "num_hidden_layers",
 )
+_MOST_LICENCES = 12
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,7 @@ def _training(run: dict[str, Any] | None, lineage: Sequence[Ancestor]) -> list[s
         "",
         *_mixture(data["mixture"], manifest, config["train_data"]["split"]),
         "",
-        *_sources(manifest),
+        *_sources(manifest, config["train_data"]["split"]),
         "Versions: " + ", ".join(f"{name} {version}" for name, version in run["versions"].items()) + ".",
         "",
     ]
@@ -146,13 +148,28 @@ def _mixture(shares: dict[str, float], manifest: Manifest | None, split: str) ->
     return lines
 
 
-def _sources(manifest: Manifest | None) -> list[str]:
+def _sources(manifest: Manifest | None, split: str) -> list[str]:
     if manifest is None:
-        return ["The corpus is no longer where it was; its sources and their licences are not known here.", ""]
-    lines = ["| source | licence |", "|---|---|"]
+        return [
+            "The corpus is no longer where the run found it, or is another one by now; its sources and their licences "
+            "are not known here.",
+            "",
+        ]
+    streams = manifest.splits.get(split, {}).values()
+    lines = ["| source | declared licence | files | tokens |", "|---|---|---|---|"]
     for name, source in manifest.settings.get("sources", {}).items():
-        known = source.get("licence") if isinstance(source, dict) else None
-        lines.append(f"| {name} | {known or 'not recorded'} |")
+        declared = source.get("licence") if isinstance(source, dict) else None
+        shares = [stream.sources[name] for stream in streams if name in stream.sources]
+        files, tokens = sum(share.files for share in shares), sum(share.tokens for share in shares)
+        lines.append(f"| {name} | {declared or 'none'} | {files:,} | {tokens:,} |")
+    found: Counter[str] = Counter()
+    for stream in streams:
+        found.update(stream.licences)
+    if found:
+        ordered = sorted(found.items(), key=lambda item: (-item[1], item[0]))
+        named = ", ".join(f"{licence} ({count:,})" for licence, count in ordered[:_MOST_LICENCES])
+        others = f" and {len(ordered) - _MOST_LICENCES} others" if len(ordered) > _MOST_LICENCES else ""
+        lines += ["", f"Licences of the files (by their text, their folder's or the declaration): {named}{others}."]
     return [*lines, ""]
 
 

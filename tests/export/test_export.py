@@ -33,10 +33,25 @@ def test_the_recipe_exports_and_prints_what_it_measured(checkpoint, corpus, tmp_
     assert f"exported: {output}" in done.stdout
     assert MptForCausalLM.from_pretrained(output).config.model_type == "mpt"
     card = (output / "README.md").read_text()
-    files = load_manifest(corpus).splits["train"]["python"].files
+    streams = load_manifest(corpus).splits["train"]
+    files = streams["python"].files
     for words in ("12 batches, 3,072 tokens", "freshly initialised", f"| Python | 75.0% | {files} |", "Limits"):
         assert words in card
+    shares = [stream.sources["python"] for stream in streams.values() if "python" in stream.sources]
+    assert f"| python | PSF-2.0 | {sum(s.files for s in shares)} | {sum(s.tokens for s in shares):,} |" in card
+    assert f"or the declaration): PSF-2.0 ({sum(stream.files for stream in streams.values())})." in card
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "run"]
+
+
+def test_a_corpus_that_is_another_one_by_now_is_not_described(checkpoint, tmp_path) -> None:
+    run = checkpoint / "latest" / "run.json"
+    fields = json.loads(run.read_text())
+    fields["data"]["manifest_hash"] = "0" * 64
+    run.write_text(json.dumps(fields))
+    export(checkpoint, tmp_path / "out")
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "| Python | 75.0% |  |  |" in card
+    assert "is no longer where the run found it, or is another one by now; its sources" in card
 
 
 LOAD = """
