@@ -87,6 +87,8 @@ _TABLE = [
 
 LANGUAGES: dict[str, Language] = {language.name: language for language in _TABLE}
 PRESETS = ("natural", "replit-order")
+INSTRUCTIONS = "instructions"
+"""The stream of instruction data in a prepared corpus: it stands beside the languages."""
 _BY_EXTENSION = {extension: language for language in _TABLE for extension in language.extensions}
 _LONGEST_FIRST = sorted((e for e in _BY_EXTENSION if e.count(".") == 2), key=len, reverse=True)
 # The only extensions of The Stack's map whose case matters: `.c` is C.

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
-from codelm.languages import LANGUAGES, PRESETS
+from codelm.languages import INSTRUCTIONS, LANGUAGES, PRESETS
 
 
 class Section(BaseModel):
@@ -104,9 +104,6 @@ def _some_share(shares: dict[str, float]) -> dict[str, float]:
 
 
 LanguageName = Annotated[str, AfterValidator(known_language), Field(json_schema_extra={"enum": [*LANGUAGES]})]
-
-INSTRUCTIONS = "instructions"
-"""The stream of instruction data in a prepared corpus: it stands beside the languages."""
 
 
 def _known_stream(name: str) -> str:

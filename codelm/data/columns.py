@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 
 from codelm.data.globs import compile_globs
-from codelm.languages import LANGUAGES
+from codelm.languages import INSTRUCTIONS, LANGUAGES
 
-INSTRUCTIONS = "instructions"
 STREAMS = (*sorted(LANGUAGES), INSTRUCTIONS)
 """The streams of a corpus: the languages by name, and instruction data."""
 _NUMBER = {name: number for number, name in enumerate(STREAMS)}

@@ -16,7 +16,7 @@ import numpy as np
 import codelm
 from codelm.config.data import DataConfig
 from codelm.data.clean import Cleaner, Findings, rank_of
-from codelm.data.columns import INSTRUCTIONS, ColumnsWriter, load_columns
+from codelm.data.columns import ColumnsWriter, load_columns
 from codelm.data.dedup.minhash import Signer
 from codelm.data.dedup.near_duplicates import (
     SIGNATURES_FILE,
@@ -46,6 +46,7 @@ from codelm.data.store import (
 )
 from codelm.data.workspace import Workspace, settings_of
 from codelm.errors import DataError, TokenizerError
+from codelm.languages import INSTRUCTIONS
 from codelm.tokenizer import Tokenizer, load_tokenizer
 from codelm.tokenizer_training import train_tokenizer
 

@@ -13,11 +13,11 @@ from codelm.config.data import CodeSource, DataConfig, HubSource, RecordsSource
 from codelm.data.documents import Counts, Document, Drop, FileEntry, Repository
 from codelm.data.globs import compile_globs
 from codelm.data.sources.hub import list_hub
-from codelm.data.sources.instructions import LANGUAGE as INSTRUCTIONS
 from codelm.data.sources.instructions import list_instructions, read_instructions
 from codelm.data.sources.notebooks import NotebookForm
 from codelm.data.sources.records import list_records, read_records
 from codelm.data.sources.repositories import list_code, read_code
+from codelm.languages import INSTRUCTIONS
 
 
 def list_files(config: DataConfig, counts: Counts) -> Iterator[tuple[Repository, FileEntry]]:

@@ -15,9 +15,7 @@ from codelm.data.sources.jsonl import ENDINGS, Row, first_keys, list_parts, pars
 from codelm.data.sources.records import max_line
 from codelm.data.sources.remote_files import find_files
 from codelm.errors import DataError
-
-LANGUAGE = "instructions"
-"""The language under which conversations are kept and counted, whatever they are about."""
+from codelm.languages import INSTRUCTIONS
 
 Ranges = tuple[tuple[int, int], ...]
 
@@ -63,23 +61,23 @@ def read_instructions(
     assert isinstance(source, InstructionsSource)
     for part in files:
         for offset, line in read_lines(part, max_line(filters)):
-            where = Provenance(f"{part.path}#{offset}", repository.name, None, LANGUAGE, repository.licence)
+            where = Provenance(f"{part.path}#{offset}", repository.name, None, INSTRUCTIONS, repository.licence)
             yield part, _document(parse_row(line), source, where, filters)
 
 
 def _document(row: Row, source: InstructionsSource, where: Provenance, filters: FiltersSection) -> Document | Drop:
     if isinstance(row, str):
-        return Drop(LANGUAGE, row)
+        return Drop(INSTRUCTIONS, row)
     try:
         text, trained = conversation(row, source)
         contents = text.encode()
     except BadConversation as bad:
-        return Drop(LANGUAGE, str(bad))
+        return Drop(INSTRUCTIONS, str(bad))
     except UnicodeEncodeError:
-        return Drop(LANGUAGE, "not_utf8")
+        return Drop(INSTRUCTIONS, "not_utf8")
     if len(contents) > filters.max_file_bytes:
-        return Drop(LANGUAGE, "too_large")
-    return identified(text, contents, LANGUAGE, where, trained)
+        return Drop(INSTRUCTIONS, "too_large")
+    return identified(text, contents, INSTRUCTIONS, where, trained)
 
 
 def conversation(row: dict[str, Any], source: InstructionsSource) -> tuple[str, Ranges]:
