@@ -16,6 +16,7 @@ import composer.utils.checkpoint as composer_checkpoint
 import numpy as np
 import torch
 import torch.distributed as torch_dist
+from composer import Trainer
 from packaging.version import Version
 from torch.torch_version import TorchVersion
 
@@ -35,6 +36,7 @@ def apply() -> None:
     warnings.filterwarnings("ignore", category=UserWarning, module=r"torch\.distributed|composer")
     _load_without_pickled_code()
     _average_on_gloo()
+    _survive_batches_without_loss()
 
 
 def _load_without_pickled_code() -> None:
@@ -79,6 +81,19 @@ def _average_on_gloo() -> None:
         return work
 
     torch_dist.reduce_scatter_tensor = averaging
+
+
+def _survive_batches_without_loss() -> None:
+    """Composer 0.32 divides by the predicted tokens of the global batch, of which padding and prompts may leave none.
+
+    The weight of each microbatch is then 0 / 1: the batch's loss and gradients are zero.
+    """
+    train_microbatch = Trainer._train_microbatch
+
+    def surviving(self: Trainer, use_grad_scaling: bool, current_batch_size: float, is_final_microbatch: bool) -> Any:
+        return train_microbatch(self, use_grad_scaling, current_batch_size or 1.0, is_final_microbatch)
+
+    Trainer._train_microbatch = surviving
 
 
 def restore_rng(trainer: Any) -> Callable[[], None]:

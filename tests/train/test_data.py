@@ -1,6 +1,7 @@
 """The data of a run: what the configuration says of mixtures, replay, streams and remote corpora is what is read."""
 
 import http.server
+import json
 import shutil
 import textwrap
 import threading
@@ -280,3 +281,14 @@ def test_a_run_over_rows_without_loss_goes_on(make: Make, monkeypatch: pytest.Mo
     eos = load_tokenizer(config.tokenizer.path).eos_id
     monkeypatch.setattr(MixtureDataset, "__getitems__", every_second)
     assert train(config).name == "ba000002"
+
+
+def test_a_global_batch_without_one_predicted_token_has_a_loss_of_zero(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make(run={"max_duration": "2ba", "save_interval": "2ba", "eval_data": {}})
+    eos = load_tokenizer(config.tokenizer.path).eos_id
+    monkeypatch.setattr(MixtureDataset, "__getitems__", lambda _, places: [torch.full((256,), eos)] * len(places))
+    assert train(config).name == "ba000002"
+    lines = [json.loads(line) for line in (Path(config.save_folder) / "metrics.jsonl").read_text().splitlines()]
+    assert [line["loss/train/total"] for line in lines if "loss/train/total" in line] == [0.0, 0.0]
