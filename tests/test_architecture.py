@@ -85,6 +85,8 @@ def test_modules_do_not_import_each_other_in_circles() -> None:
         "codelm.data.prepare",
         "codelm.data.shards",
         "codelm.data.reading.mixture",
+        "codelm.data.reading.order",
+        "codelm.data.reading.remote",
         "codelm.eval.judge.pool",
         "codelm.eval.sandbox.confine",
     ],

@@ -1,4 +1,4 @@
-"""Shards on disk: fixed-length rows of token ids in the MDS layout, written once, read through memory maps.
+"""Shards on disk: fixed-length rows of token ids in the MDS layout, written once; `reading` reads them.
 
 A shard folder holds `index.json` and `shard.00000.mds` …, as mosaicml-streaming writes and reads them, with a column
 `tokens` encoded as `ndarray:uint16:<max_seq_len>` (uint32 for vocabularies above 65,536). A shard file is:
@@ -141,7 +141,7 @@ class ShardWriter:
     def _header(self, samples: int) -> bytes:
         description = json.dumps(self._layout(), sort_keys=True).encode()
         before_rows = 4 + 4 * (samples + 1) + len(description)
-        # Spaces after the JSON bring the first row to an aligned address in the memory map.
+        # Spaces after the JSON bring the first row to the beginning of a cache line, for those who map the file.
         description += b" " * (-before_rows % _ALIGNMENT)
         first = 4 + 4 * (samples + 1) + len(description)
         offsets = first + self.row_bytes * np.arange(samples + 1, dtype=np.int64)
