@@ -18,7 +18,7 @@ def compile_globs(patterns: list[str]) -> Callable[[str], bool]:
 
 def _glob_expression(pattern: str) -> str:
     anchored = "/" in pattern.rstrip("/")
-    tokens = re.findall(r"\*\*/|/\*\*|\*\*|\*|\?|\[!?[^]/]+]|.", pattern.strip("/"), re.DOTALL)
+    tokens = re.findall(r"\*\*/|/\*\*|\*\*|\*|\?|\[(?![!^]])[^]/]+]|.", pattern.strip("/"), re.DOTALL)
     translated = {"**/": "(?:.*/)?", "/**": "/.*", "**": ".*", "*": "[^/]*", "?": "[^/]"}
     body = "".join(translated.get(token) or _class_or_literal(token) for token in tokens)
     return f"(?:{'' if anchored else '(?:.*/)?'}{body}(?:/.*)?$)"
@@ -26,5 +26,12 @@ def _glob_expression(pattern: str) -> str:
 
 def _class_or_literal(token: str) -> str:
     if len(token) > 1 and token.startswith("["):
-        return token.replace("[!", "[^").replace("\\", "\\\\")
+        negated = token[1] in "!^"
+        listed = "".join(one if one == "-" else re.escape(one) for one in token[1 + negated : -1])
+        body = f"[{'^' * negated}{listed}]"
+        try:
+            re.compile(body)
+        except re.error:  # a range that runs backwards matches nothing
+            return "(?!)"
+        return body
     return re.escape(token)

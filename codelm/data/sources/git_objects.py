@@ -74,6 +74,11 @@ def has_commit(repository: str, commit: str) -> bool:
 
 
 def _damaged(repository: str, commit: str, what: str = "") -> DataError:
+    if _run(_git(repository, "config", "--get-regexp", r"^remote\..*\.promisor$")).stdout:
+        return DataError(
+            f"git cannot read {what}commit {commit} of {repository}: it is a partial clone, and nothing is fetched;"
+            " clone it again without --filter"
+        )
     return DataError(
         f"git cannot read {what}commit {commit} of {repository}: it is damaged or incomplete;"
         " repair it with `git fsck`, or leave it out"

@@ -42,6 +42,8 @@ def find_repositories(key: str, source: CodeSource) -> list[Repository]:
     Raises:
         DataError: when the path is no folder, or `commit` is given for what is no git repository.
     """
+    if "\0" in source.path:
+        raise DataError(f"sources.{key}.path: {source.path!r} holds a NUL character, which no path can")
     root = _real(source.path)
     if not os.path.isdir(root):
         what = "is a file, not a folder" if os.path.exists(root) else "does not exist"
@@ -83,6 +85,7 @@ def list_code(
     passes = _path_rules(source, config)
     refused = compile_globs(config.exclude_repositories)
     for found in find_repositories(key, source):
+        _refuse_output(key, source, found, config.output_folder)
         loose = source.repository_per_folder and found.root == _real(source.path)
         prefix = f"{Path(found.root).name}/" if source.repository_per_folder and not loose else ""
         waiting = [(found, prefix)]
@@ -114,6 +117,21 @@ def list_code(
                 else:
                     counts.drop(_provenance(repository, file).expected or OTHER, reason)
             waiting += reversed(below)
+
+
+def _refuse_output(key: str, source: CodeSource, found: Repository, output: str) -> None:
+    """Raises DataError: when a folder holds the output folder: its report and scripts would become part of a corpus."""
+    place = _real(output)
+    if found.commit is not None or not place.startswith(found.root.rstrip("/") + "/"):
+        return
+    inside = os.path.relpath(place, _real(source.path))
+    written = f"{inside}/report.html"
+    if compile_globs(source.exclude)(written) or (source.include and not compile_globs(source.include)(written)):
+        return
+    raise DataError(
+        f"output_folder: {output} lies inside the source {key} ({source.path}), which would read it; name another"
+        f" folder, or leave it out with sources.{key}.exclude: [{inside}]"
+    )
 
 
 def _path_rules(source: CodeSource, config: DataConfig) -> Callable[[Repository, str, FileEntry], str | None]:

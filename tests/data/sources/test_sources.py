@@ -719,3 +719,48 @@ def test_globs_are_those_of_gitignore(
         if path != "tests":
             asked = subprocess.run(["git", "-C", str(tmp_path), "check-ignore", "-q", path], check=False)
             assert (asked.returncode == 0) == matches(path), path
+
+
+@pytest.mark.parametrize("pattern", ["a[!]", "a[^]", "[z-a]", "a[", "a[]", "x[a&&b]", "x[\\d]"])
+def test_a_glob_that_is_none_is_no_error(pattern: str) -> None:
+    matches = compile_globs([pattern, "b.py"])
+    assert matches("b.py")
+    assert not matches("c")
+    assert not matches("x1")
+
+
+def test_an_output_folder_inside_a_source_is_refused_unless_it_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("print('one line of code')\n")
+
+    def found(**source: Any) -> list[str]:
+        config = configured(tmp_path, source, output_folder=str(tmp_path / "runs" / "data"))
+        return [file.path for _, file in list_files(config, Counts())]
+
+    with pytest.raises(DataError, match=r"lies inside the source mine .* sources\.mine\.exclude: \[runs/data\]"):
+        found()
+    assert found(exclude=["runs"]) == ["a.py"]
+    assert found(include=["*.py"]) == ["a.py"]
+
+
+def test_a_path_with_a_nul_is_one_sentence() -> None:
+    with pytest.raises(DataError, match="holds a NUL character"):
+        read(Path("/x\0y"))
+
+
+def test_a_partial_clone_without_its_files_says_so(tmp_path: Path, git: Git) -> None:
+    whole, partial = tmp_path / "whole", tmp_path / "partial"
+    whole.mkdir()
+    git(whole, "init", "-q")
+    (whole / "a.py").write_text("print('one line of code')\n")
+    git(whole, "add", "a.py")
+    git(whole, "commit", "-qm", "a")
+    git(whole, "config", "uploadpack.allowFilter", "true")
+    git(tmp_path, "clone", "-q", "--filter=blob:none", "--no-checkout", f"file://{whole}", str(partial))
+    said = ""
+    try:
+        documents, dropped = read(partial)
+    except DataError as error:
+        said = str(error)
+    else:  # later versions of git list what they lack
+        assert (documents, dropped["python"]) == ([], {"unreadable": 1})
+    assert not said or "it is a partial clone, and nothing is fetched; clone it again without --filter" in said
