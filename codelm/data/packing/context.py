@@ -30,6 +30,9 @@ _FIRST_LINES = {
 }
 """What must stay at the top of a file. Elsewhere: the line that names an interpreter."""
 
+_POSITION = re.compile(r"(?:/|\w+:).*#\d+", re.DOTALL)
+"""A row without a path is recorded by its place in a file of rows: where that file lies is nothing to learn."""
+
 
 @dataclass(frozen=True)
 class SourceFile:
@@ -45,8 +48,9 @@ class SourceFile:
 def path_comment(path: str, language: str, text: str) -> str:
     """The text with a comment line that holds its path, at the top or after the lines that must be there.
 
-    A path that would end the comment early, or holds control characters, gets none.
+    A path that would end the comment early, or holds control characters, gets none; nor does the place of a row.
     """
+    path = known_path(path)
     start = LANGUAGES[language].comment if language in LANGUAGES else "#"
     pattern = re.compile(_FIRST_LINES.get(language, r"#!.*\n"), re.IGNORECASE)
     match = pattern.match(text)
@@ -54,9 +58,14 @@ def path_comment(path: str, language: str, text: str) -> str:
     if language == "php" and not first:
         start = "<!--"  # text before `<?php` is HTML
     end = _CLOSING.get(start, "")
-    if not path.isprintable() or (end.strip() and end.strip() in path) or "?>" in path:
+    if not path or not path.isprintable() or (end.strip() and end.strip() in path) or "?>" in path:
         return text
     return f"{text[:first]}{start} {path}{end}\n{text[first:]}"
+
+
+def known_path(path: str) -> str:
+    """The path as the model may see it: that of a row without one is empty."""
+    return "" if _POSITION.fullmatch(path) else path
 
 
 def takes_comment(digest: str, share: float, seed: int) -> bool:
@@ -70,7 +79,8 @@ def in_order(files: Sequence[SourceFile], section: ContextSection, seed: int) ->
     if section.order == "path":
         return by_path
     if section.order == "random":
-        return sorted(by_path, key=lambda number: _number(f"order {seed} {files[number].path} {files[number].digest}"))
+        names = [f"{known_path(file.path)} {file.digest}" for file in files]
+        return sorted(by_path, key=lambda number: _number(f"order {seed} {names[number]}"))
     ordered = in_dependency_order([(files[i].path, files[i].language, files[i].text) for i in by_path])
     return [by_path[number] for number in ordered]
 
@@ -85,7 +95,7 @@ def encode_repository(tokenizer: Tokenizer, name: str, files: Sequence[SourceFil
             if number == 0:
                 ids = [special["repo_name"], *tokenizer.encode(_unicode(name))]
             ids.append(special["file_sep"])
-            ids += tokenizer.encode(f"{_unicode(file.path)}\n{file.text}")
+            ids += tokenizer.encode(f"{_unicode(known_path(file.path))}\n{file.text}")
         else:
             text = path_comment(file.path, file.language, file.text)
             last = number == len(files) - 1

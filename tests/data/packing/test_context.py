@@ -112,3 +112,16 @@ def test_without_the_pieces_each_file_begins_with_its_path_in_a_comment(
 def test_names_that_are_no_unicode_are_written_as_question_marks(tokenizer: CodeTokenizer) -> None:
     [ids] = encode_repository(tokenizer, "n\udcff", [file("a\udcff.py", "x")])
     assert tokenizer.decode(ids, keep_special=True) == "<repo_name>n?<file_sep>a?.py\nx<|endoftext|>"
+
+
+@pytest.mark.parametrize("place", ["/home/me/rows.jsonl#0", "/data/a.parquet#17", "s3://bucket/rows.jsonl.gz#99"])
+def test_where_a_row_without_a_path_lies_is_not_learnt(place: str, tokenizer: CodeTokenizer) -> None:
+    """So the same rows give the same tokens on every machine, and no machine's paths are in a corpus."""
+    assert path_comment(place, "python", "x = 1\n") == "x = 1\n"
+    (ids,) = encode_repository(tokenizer, "rows", [SourceFile(place, "python", "x = 1\n", "00")])
+    assert "rows.jsonl" not in tokenizer.decode(ids)
+    elsewhere = [SourceFile(f"/elsewhere/rows.jsonl#{number}", "python", "x", f"{number:02}") for number in range(9)]
+    here = [SourceFile(f"{place[:-1]}{number}", "python", "x", f"{number:02}") for number in range(9)]
+    shuffled = ContextSection(by_repository=True, order="random")
+    assert in_order(here, shuffled, 17) == in_order(elsewhere, shuffled, 17)
+    assert path_comment("src/a#1", "python", "x = 1\n") == "# src/a#1\nx = 1\n"
