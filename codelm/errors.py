@@ -6,6 +6,7 @@ instead of a traceback: 2 for bad input (configuration, data, checkpoint), 1 for
 
 import errno
 import functools
+import io
 import os
 import select
 import signal
@@ -71,6 +72,9 @@ def exit_on_error(main: Callable[[], None]) -> Callable[[], None]:
 
     @functools.wraps(main)
     def guarded() -> None:
+        # A name with bytes that are no text, or a locale without …, must not end a run with a traceback.
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")
         try:
             main()
         except CodelmError as error:

@@ -24,6 +24,8 @@ from codelm.errors import ConfigError, exit_on_error
 def main() -> None:
     command = parse_command_line("data", extra=add_flags)
     setup_logging()
+    if command.flags.shard is not None and command.flags.stage is None:
+        raise ConfigError(f"--shard {command.flags.shard} is a part of one stage; name it with --stage")
     if command.flags.explain is not None:
         for file in command.flags.explain:
             print_explanation(explain_file(file, command.config))
@@ -32,7 +34,7 @@ def main() -> None:
             surveyed = survey(command.config, progress)
         print_survey(surveyed, command.config)
     elif command.flags.stage is not None:
-        shard, shards = shard_of(command.flags.shard)
+        shard, shards = shard_of(command.flags.shard or "0/1")
         with ProgressBars() as progress:
             prepare_stage(command.config, command.flags.stage, shard, shards, progress)
     elif command.config.engine == "slurm":
@@ -48,7 +50,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--explain", metavar="FILE", action="append", help="say which rules would keep or drop this file, stop"
     )
     parser.add_argument("--stage", choices=STAGES, help="one stage alone, as a job of a cluster")
-    parser.add_argument("--shard", metavar="i/n", default="0/1", help="with --stage: part i (from 0) of n")
+    parser.add_argument("--shard", metavar="i/n", help="with --stage: part i (from 0) of n")
 
 
 def shard_of(text: str) -> tuple[int, int]:

@@ -4,6 +4,8 @@ import shutil
 import textwrap
 from collections import Counter
 
+from sample_text import printable
+
 from codelm.config.data import DataConfig
 from codelm.data.explain import Explanation
 from codelm.data.prepare import Prepared
@@ -55,8 +57,8 @@ def print_survey(survey: Survey, config: DataConfig) -> None:
 def print_explanation(explanation: Explanation) -> None:
     """What every rule found in one file, and which one drops it."""
     verdict = f"dropped: {explanation.reason}" if explanation.reason else "kept, unless it is a copy of another file"
-    of = f" of {explanation.repository}" if explanation.repository else ""
-    print(f"{explanation.file}{of}: {verdict}")
+    of = f" of {printable(explanation.repository)}" if explanation.repository else ""
+    print(f"{printable(explanation.file)}{of}: {verdict}")
     print(f"  language {explanation.language or 'none of the 20'}, licence {explanation.licence or 'unknown'}")
     for finding in explanation.findings:
         mark = "drops" if finding.drops else ""
@@ -67,8 +69,9 @@ def print_explanation(explanation: Explanation) -> None:
             if isinstance(finding.found, float)
             else finding.found
         )
+        found = printable(str(found))
         bound = "" if finding.bound is None else f"{finding.bound:g}"
-        print(f"  {finding.rule:<22}{found!s:<34}{bound:<12}{mark:<7}{finding.setting or ''}".rstrip())
+        print(f"  {finding.rule:<22}{found:<34}{bound:<12}{mark:<7}{finding.setting or ''}".rstrip())
 
 
 def _row(language: str, files: int, size: int, tokens: int, samples: int, held_out: int) -> str:

@@ -14,6 +14,12 @@ _FIM_STYLE = {"fim_prefix": "\033[34m", "fim_suffix": "\033[32m", "fim_middle": 
 # What a file holds must not move the cursor or retitle the window: control characters become pictures of themselves.
 _PICTURES = {code: 0x2400 + code for code in range(32) if code not in (9, 10)}
 _PICTURES |= {127: 0x2421, **dict.fromkeys(range(0x80, 0xA0), 0xFFFD)}
+_IN_NAMES = _PICTURES | {9: 0x2409, 10: 0x240A}
+
+
+def printable(name: str) -> str:
+    """A file's or repository's name on one line, with nothing in it that acts on the terminal."""
+    return name.translate(_IN_NAMES)
 
 
 def render(tokenizer: Tokenizer, ids: np.ndarray, loss_mask: np.ndarray) -> str:

@@ -10,11 +10,10 @@ prefix, suffix and middle are blue, green and bold. Step 1 is a run's first; a c
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
-from sample_text import render
+from sample_text import printable, render
 
 from codelm.data.manifest import Manifest, load_manifest
 from codelm.data.packing.trace import documents_of_sample
@@ -26,8 +25,6 @@ from codelm.tokenizer import Tokenizer, load_tokenizer
 
 @exit_on_error
 def main() -> None:
-    # A file name may hold bytes that are not UTF-8.
-    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     arguments = parse()
     if arguments.step is not None:
         from training_step import show_step  # torch is imported for this alone
@@ -101,7 +98,7 @@ def show(
     parts = list(documents_of_sample(folder, split, language, sample, reader.max_seq_len))
     filled = parts[-1].end if parts else 0
     for part in parts:
-        print(f"──── {part.origin}  [tokens {part.first} to {part.end} of the sample]")
+        print(f"──── {printable(part.origin)}  [tokens {part.first} to {part.end} of the sample]")
         if fim is None:
             print(render(tokenizer, row[part.first : part.end], mask[part.first : part.end]))
     if filled < len(row):

@@ -4,10 +4,12 @@ Reads and filters the sources as `main.py` does; `main.py` with the same YAML co
 """
 
 from progress import ProgressBars
+from report import print_survey
 
 from codelm.config.cli import parse_command_line
 from codelm.console import setup_logging
 from codelm.data.prepare import prepare_tokenizer
+from codelm.data.survey import survey
 from codelm.errors import ConfigError, exit_on_error
 
 
@@ -21,6 +23,11 @@ def main() -> None:
     setup_logging()
     if command.config.tokenizer.train is None:
         raise ConfigError(f"{command.path} names an existing tokenizer; give `tokenizer.train` to train one")
+    if command.dry_run:
+        with ProgressBars() as progress:
+            surveyed = survey(command.config, progress)
+        print_survey(surveyed, command.config)
+        return
     with ProgressBars() as progress:
         tokenizer = prepare_tokenizer(command.config, progress)
     fingerprint = tokenizer.fingerprint()

@@ -1,7 +1,7 @@
 """A step of a training run traced to its files: which samples its global batch holds, and what is in them."""
 
 import numpy as np
-from sample_text import render
+from sample_text import printable, render
 
 from codelm.config.load import load_config
 from codelm.data.packing.trace import documents_of_sample
@@ -30,7 +30,7 @@ def show_step(file: str, overrides: list[str], step: int, with_text: bool) -> No
             raise DataError(f"{source.path} is remote: copy it to this machine and set train_data.path to trace a step")
         print(f"──── position {position}: {source.path} {source.split}/{stream} sample {sample}")
         for part in documents_of_sample(source.path, source.split, stream, sample, config.max_seq_len):
-            print(f"     {part.origin}  [tokens {part.first} to {part.end}]")
+            print(f"     {printable(part.origin)}  [tokens {part.first} to {part.end}]")
         if with_text:
             shown = dataset[position].numpy()
             tokens, mask = shown if shown.ndim == 2 else (shown, np.ones(len(shown), np.uint8))

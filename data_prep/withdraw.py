@@ -7,6 +7,7 @@ python data_prep/withdraw.py runs/data 'someone/*' other/project -o runs/data-wi
 import argparse
 
 from progress import ProgressBars
+from sample_text import printable
 
 from codelm.console import setup_logging
 from codelm.data.packing.withdraw import withdraw
@@ -23,7 +24,7 @@ def main() -> None:
     setup_logging()
     with ProgressBars() as progress:
         done = withdraw(arguments.folder, arguments.repositories, arguments.output, progress)
-    print(f"withdrawn: {', '.join(done.repositories)}: {done.files:,} files, {done.tokens:,} tokens")
+    print(f"withdrawn: {', '.join(map(printable, done.repositories))}: {done.files:,} files, {done.tokens:,} tokens")
     for split, languages in done.manifest.splits.items():
         for language, info in languages.items():
             print(f"{split:<12}{language:<18}{info.samples:>10,} samples of {info.files:,} files")

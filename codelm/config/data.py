@@ -131,9 +131,10 @@ class TrainTokenizerSection(Section):
     vocab_size: Annotated[int, Field(ge=300, le=65_536)] = 32_768
     sample_bytes: PositiveInt = 200_000_000
     """How much text is drawn from the training split, over all languages."""
-    max_sentence_length: PositiveInt = 16_384
+    max_sentence_length: Annotated[int, Field(ge=10, le=1 << 30)] = 16_384
     """In bytes; longer files are cut into parts before a line's end (SentencePiece silently leaves out what is longer
-    than its own default of 4,192, and fails on parts of some 100,000 characters without a space)."""
+    than its own default of 4,192, and fails on parts of some 100,000 characters without a space). It takes 10 to 2^30.
+    """
 
 
 class DataTokenizerSection(Section):

@@ -127,7 +127,7 @@ def load_manifest(folder: str | Path) -> Manifest:
     file = Path(folder) / MANIFEST_FILE
     try:
         fields = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise DataError(f"there is no prepared data at {folder} ({MANIFEST_FILE} is absent); {_how(folder)}") from None
     except (OSError, ValueError) as error:
         raise DataError(f"{file} cannot be read ({error}); delete the folder and prepare the data again") from None

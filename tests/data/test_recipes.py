@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import subprocess
 import sys
 import time
@@ -34,9 +35,9 @@ num_workers: 1
 """
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+def run(*arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(ROOT / "data_prep" / str(arguments[0])), *map(str, arguments[1:])]
-    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
+    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", **variables}
     return subprocess.run(command, capture_output=True, text=True, env=environment)
 
 
@@ -55,6 +56,9 @@ def test_from_a_dry_run_to_shown_samples(yaml: Path) -> None:
     assert dry.returncode == 0, dry.stderr
     assert "nothing was written" in dry.stdout
     assert not output.exists()
+
+    dry = run("train_tokenizer.py", yaml, "--dry-run")
+    assert (dry.returncode, "nothing was written" in dry.stdout, output.exists()) == (0, True, False)
 
     trained = run("train_tokenizer.py", yaml)
     assert trained.returncode == 0, trained.stderr
@@ -98,9 +102,13 @@ def test_from_a_dry_run_to_shown_samples(yaml: Path) -> None:
         (["languages=[java]"], "the corpus is empty"),
         (["tokenizer.train=null", "tokenizer.path=/nowhere"], "there is no tokenizer at /nowhere"),
         (["tokenizer.train.vocab_size=60000"], "set vocab_size to at most"),
+        (["output_folder={code}/runs"], "lies inside the source code"),
     ],
 )
-def test_bad_input_is_one_sentence_and_exit_code_2(yaml: Path, tmp_path: Path, overrides: list, sentence: str) -> None:
+def test_bad_input_is_one_sentence_and_exit_code_2(
+    yaml: Path, code_folder: Path, tmp_path: Path, overrides: list, sentence: str
+) -> None:
+    overrides = [override.format(code=code_folder) for override in overrides]
     result = run("main.py", yaml, f"output_folder={tmp_path / 'out'}", *overrides)
     errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert (result.returncode, len(errors)) == (2, 1), result.stderr
@@ -109,10 +117,54 @@ def test_bad_input_is_one_sentence_and_exit_code_2(yaml: Path, tmp_path: Path, o
     assert not (tmp_path / "out" / "manifest.json").exists()
 
 
-def test_showing_what_is_not_there_is_one_sentence(tmp_path: Path) -> None:
-    result = run("show.py", tmp_path / "nowhere")
+@pytest.mark.parametrize("name", ["nowhere", "file", "file/below"])
+def test_showing_what_is_not_there_is_one_sentence(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("")
+    result = run("show.py", tmp_path / name)
     assert result.returncode == 2
     assert "there is no prepared data at" in result.stderr
+
+
+def test_a_part_of_no_stage_is_refused(yaml: Path) -> None:
+    result = run("main.py", yaml, "--shard", "1/2")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == "--shard 1/2 is a part of one stage; name it with --stage\n"
+
+
+def test_a_locale_without_our_characters_is_no_error() -> None:
+    for recipe in ("main.py", "show.py", "withdraw.py"):
+        result = run(recipe, "--help", PYTHONIOENCODING="ascii")
+        assert (result.returncode, result.stderr) == (0, ""), recipe
+
+
+def test_hostile_names_do_nothing_to_the_terminal(tmp_path: Path, code_folder: Path) -> None:
+    """Escape sequences, line ends and bytes that are no text: in what show.py, --explain and withdraw.py print."""
+    hostile = b"\x1b]0;title\x07\n\xff\xc2\x9b31m.py"
+    place = os.fsencode(tmp_path / "code" / "\x1b[31mred") + b"/" + hostile
+    os.makedirs(os.path.dirname(place))
+    with open(place, "wb") as file:
+        file.write((code_folder / "json" / "decoder.py").read_bytes())
+    (tmp_path / "code" / "tame").mkdir()
+    (tmp_path / "code" / "tame" / "a.py").write_bytes((code_folder / "json" / "encoder.py").read_bytes())
+    settings = {
+        "run_name": "test",
+        "sources": {"code": {"path": str(tmp_path / "code"), "repository_per_folder": True}},
+        "split": {"validation": 0.0},
+        "tokenizer": {"train": {"vocab_size": 380}},
+        "max_seq_len": 64,
+        "output_folder": str(tmp_path / "out"),
+    }
+    (tmp_path / "data.yaml").write_text(json.dumps(settings))
+    assert run("main.py", tmp_path / "data.yaml").returncode == 0
+    printed = [
+        run("show.py", tmp_path / "out", "python", 0, 1),
+        run("main.py", tmp_path / "data.yaml", "--explain", os.fsdecode(place)),
+        run("withdraw.py", tmp_path / "out", "*red", "-o", tmp_path / "without"),
+    ]
+    for result in printed:
+        assert result.returncode == 0, result.stderr
+        assert "\u241b" in result.stdout
+        assert not set(result.stdout) & {"\x1b", "\x07", "\x9b"}
 
 
 @pytest.fixture(scope="module")
