@@ -37,7 +37,7 @@ _LONG = 25
 """A docstring or solution of so many words, `_DIFFERENT` of them different, needs no rare one."""
 _SHARED_BY = 3
 """An n-gram of more problems of one benchmark than this says little about any of them."""
-_CHUNK, _OVERLAP = 1 << 22, 1 << 16
+_CHUNK, _OVERLAP = 1 << 18, 1 << 14
 """Characters that are hashed at once, and that neighbouring chunks share."""
 
 _SPACE = 32

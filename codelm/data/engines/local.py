@@ -4,6 +4,8 @@ Every stage of the pipeline is such a function from input files to an output fol
 any moment, it is simply run again for the tasks whose output is not there.
 """
 
+import ctypes
+import functools
 import itertools
 import multiprocessing
 import multiprocessing.connection
@@ -64,14 +66,15 @@ class LocalEngine:
         Raises:
             EnvironmentFailure: when a worker was killed, most often for want of memory.
         """
+        work = functools.partial(tidily, function)
         if self.num_workers <= 1:
-            yield from map(function, tasks)
+            yield from map(work, tasks)
             return
         pool = self._started()
         waiting: deque[Future[Result]] = deque()
         try:
             for task in tasks:
-                waiting.append(pool.submit(function, task))
+                waiting.append(pool.submit(work, task))
                 if len(waiting) >= tasks_ahead * self.num_workers:
                     yield waiting.popleft().result()
             while waiting:
@@ -108,6 +111,23 @@ class ShardEngine(LocalEngine):
         """As `Engine.each`, but for every task of number `shard`, `shard + shards`, …"""
         for number in super().each(function, itertools.islice(tasks, self.shard, None, self.shards)):
             yield self.shard + number * self.shards
+
+
+def tidily(function: Callable[[Task], Result], task: Task) -> Result:
+    """The result of a task; what it used is given back to the system.
+
+    glibc keeps freed memory in pieces: a worker that has seen many files would hold twice what it needs.
+    """
+    result = function(task)
+    trim = _malloc_trim()
+    if trim is not None:
+        trim(0)
+    return result
+
+
+@functools.cache
+def _malloc_trim() -> Callable[[int], int] | None:
+    return getattr(ctypes.CDLL(None), "malloc_trim", None)
 
 
 def killed_worker() -> EnvironmentFailure:

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Self, TypeVar
 
-from codelm.data.engines.local import killed_worker
+from codelm.data.engines.local import killed_worker, tidily
 from codelm.errors import EnvironmentFailure
 
 Task = TypeVar("Task")
@@ -66,12 +66,12 @@ class RayEngine:
         """
         cores = int(self._ray.cluster_resources().get("CPU", 1))
         under_way = self._num_workers or _TASKS_AHEAD * max(1, cores)
-        remote = self._ray.remote(max_retries=_RETRIES)(function)
+        remote = self._ray.remote(max_retries=_RETRIES)(tidily)
         waiting: deque[Any] = deque()
         done = 0
         try:
             for task in tasks:
-                waiting.append(remote.remote(task))
+                waiting.append(remote.remote(function, task))
                 if len(waiting) >= under_way:
                     self._result(waiting.popleft())
                     yield done
