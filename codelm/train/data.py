@@ -13,7 +13,15 @@ from codelm.console import is_rank_zero
 from codelm.data.reading.corpus import DEFAULT_WINDOW, Corpus, check_cache_limit, open_corpus
 from codelm.data.reading.fetch import is_remote
 from codelm.data.reading.fim import Fim, FimCounts, FimSettings, measure
-from codelm.data.reading.mixture import REPLAY, Schedule, build_schedule, implied_epochs, resolve_shares, with_replay
+from codelm.data.reading.mixture import (
+    REPLAY,
+    Schedule,
+    build_schedule,
+    implied_epochs,
+    resolve_shares,
+    with_replay,
+    without_rare,
+)
 from codelm.data.reading.order import Order, Passes, build_passes
 from codelm.data.reading.remote import DEFAULT_CACHE, ShardCache
 from codelm.data.reading.shard_reader import ShardReader
@@ -54,13 +62,16 @@ def build_training_data(config: TrainConfig, tokenizer: Tokenizer) -> TrainingDa
     """
     section, replay = config.train_data, config.train_data.replay
     main = _open_source(section, config, tokenizer, "train_data")
-    shares, readers, passes = main.shares, main.readers, main.passes
+    shares, readers, passes, named = main.shares, main.readers, main.passes, main.named
     replayed = None
     if replay is not None:
         replayed = _open_source(replay, config, tokenizer, "train_data.replay")
         shares = with_replay(shares, replayed.shares, replay.share)
         readers |= {f"{REPLAY}{stream}": reader for stream, reader in replayed.readers.items()}
         passes |= {f"{REPLAY}{stream}": of for stream, of in replayed.passes.items()}
+        named |= {f"{REPLAY}{stream}" for stream in replayed.named}
+    shares = without_rare(shares, config.global_train_batch_size, named)
+    readers, passes = {stream: readers[stream] for stream in shares}, {stream: passes[stream] for stream in shares}
     schedule = build_schedule(shares, config.global_train_batch_size, config.seed)
     ends_epoch = section.on_exhausted == "end_epoch"
     order = Order(schedule, passes, _repeats(config) if ends_epoch else None)
@@ -93,6 +104,8 @@ class _Source:
     shares: dict[str, float]
     readers: dict[str, ShardReader]
     passes: dict[str, Passes]
+    named: set[str]
+    """The streams whose shares are written in the YAML."""
 
     def identity(self) -> dict[str, Any]:
         return {"manifest_hash": self.corpus.manifest.hash, "split": self.split, "shuffle_window": self.window}
@@ -112,7 +125,8 @@ def _open_source(section: DataSourceSection, config: TrainConfig, tokenizer: Tok
         stream: build_passes(f"{key}/{stream}", reader.shard_samples, config.seed, limits.get(stream), window)
         for stream, reader in readers.items()
     }
-    return _Source(corpus, section.split, window, shares, readers, passes)
+    named = set() if isinstance(section.mixture, str) else set(shares)
+    return _Source(corpus, section.split, window, shares, readers, passes, named)
 
 
 def open_checked(path: str, config: TrainConfig, tokenizer: Tokenizer, hashes: bool = True) -> Corpus:

@@ -292,3 +292,9 @@ def test_a_global_batch_without_one_predicted_token_has_a_loss_of_zero(
     assert train(config).name == "ba000002"
     lines = [json.loads(line) for line in (Path(config.save_folder) / "metrics.jsonl").read_text().splitlines()]
     assert [line["loss/train/total"] for line in lines if "loss/train/total" in line] == [0.0, 0.0]
+
+
+def test_a_language_too_rare_for_its_corpus_does_not_stop_a_run(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    of = dataset(make(run={"global_train_batch_size": 1, "device_train_microbatch_size": 1}, temperature=0.05))
+    assert of.order.schedule.streams == ("python",)
+    assert "none is read: c, restructuredtext;" in caplog.text

@@ -9,7 +9,7 @@ takes eight kilobytes a stream, whatever the batch size.
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,14 +66,19 @@ def resolve_shares(
                 f"{key}.mixture names {', '.join(absent)}, of which {where} has no sample;"
                 f" it has {', '.join(sorted(present)) or 'none at all'}"
             )
+    if not present:
+        raise DataError(f"{where} has no samples to train on; prepare a larger corpus or a shorter max_seq_len")
+    if not shares:
+        raise DataError(
+            f"{key}.mixture {mixture} has no share for anything in {where}, which holds {', '.join(sorted(present))};"
+            " name shares of these, or use the mixture corpus"
+        )
     idle = sorted(set(upsample or {}) - set(shares))
     if idle:
         raise DataError(
             f"{key}.streams names {', '.join(idle)}, which the mixture of {where} does not hold;"
-            f" it holds {', '.join(sorted(shares)) or 'nothing'}"
+            f" it holds {', '.join(sorted(shares))}"
         )
-    if not shares:
-        raise DataError(f"{where} has no samples to train on; prepare a larger corpus or a shorter max_seq_len")
     if temperature != 1.0:
         largest = max(shares.values())
         shares = {stream: (share / largest) ** (1 / temperature) for stream, share in shares.items()}
@@ -90,6 +95,25 @@ def with_replay(shares: Mapping[str, float], replayed: Mapping[str, float], shar
     mine = {stream: value * (1 - share) for stream, value in shares.items()}
     theirs = {f"{REPLAY}{stream}": value * share for stream, value in replayed.items()}
     return {**mine, **theirs}
+
+
+def without_rare(shares: Mapping[str, float], global_batch_size: int, named: Set[str]) -> dict[str, float]:
+    """The shares without the streams of which 1,000 global batches would hold no sample, and says so.
+
+    A rare language of a large corpus is no reason to stop; one that is `named` in the YAML stays, to be refused.
+    """
+    while True:
+        quotas = _largest_remainder([*shares.values()], PERIOD_BATCHES * global_batch_size)
+        rare = sorted({stream for stream, quota in zip(shares, quotas, strict=True) if quota == 0} - named)
+        if not rare:
+            return dict(shares)
+        log.warning(
+            "too rare for one sample in %d batches, so none is read: %s; name them in train_data.mixture, or raise"
+            " train_data.temperature",
+            PERIOD_BATCHES,
+            ", ".join(rare),
+        )
+        shares = _normalised({stream: share for stream, share in shares.items() if stream not in rare})
 
 
 @dataclass(frozen=True)
@@ -160,9 +184,10 @@ def build_schedule(shares: Mapping[str, float], global_batch_size: int, seed: in
     quotas = _largest_remainder([shares[stream] for stream in streams], period)
     for stream, quota in zip(streams, quotas, strict=True):
         if quota == 0:
+            section = "train_data.replay" if stream.startswith(REPLAY) else "train_data"
             raise DataError(
-                f"train_data.mixture gives {stream} {shares[stream]:.2g} of the samples, less than one in"
-                f" {period} ({PERIOD_BATCHES} batches); raise its share to {1 / period:.2g} or leave it out"
+                f"{section}.mixture gives {stream.removeprefix(REPLAY)} {shares[stream]:.2g} of the samples, less than"
+                f" one in {period} ({PERIOD_BATCHES} batches); raise its share to {1 / period:.2g} or leave it out"
             )
     extra = np.array(quotas, np.int64) % PERIOD_BATCHES
     first = extra.cumsum() - extra + mix_key(seed) % PERIOD_BATCHES

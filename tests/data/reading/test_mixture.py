@@ -9,7 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codelm.data.permutation import mix_key, mix_keys, permute, permute_all
-from codelm.data.reading.mixture import Schedule, build_schedule, implied_epochs, resolve_shares, with_replay
+from codelm.data.reading.mixture import (
+    Schedule,
+    build_schedule,
+    implied_epochs,
+    resolve_shares,
+    with_replay,
+    without_rare,
+)
 from codelm.errors import DataError
 from codelm.languages import LANGUAGES
 
@@ -189,6 +196,27 @@ def test_naming_an_absent_language_is_refused_with_what_there_is() -> None:
 def test_a_share_below_one_sample_in_a_thousand_batches_is_refused() -> None:
     with pytest.raises(DataError, match="gives c 1e-07 of the samples"):
         build_schedule({"python": 1 - 1e-7, "c": 1e-7}, 8, seed=0)
+
+
+def test_a_language_too_rare_for_a_preset_is_left_out_and_one_that_is_named_is_not(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    shares = resolve_shares("corpus", {"python": 100_000, "c": 50_000, "css": 3}, "here")
+    kept = without_rare(shares, 8, named=set())
+    assert kept == pytest.approx({"python": 2 / 3, "c": 1 / 3})
+    assert "none is read: css" in caplog.text
+    build_schedule(kept, 8, seed=0)
+    with pytest.raises(DataError, match=r"train_data\.mixture gives css 2e-05"):
+        build_schedule(without_rare(shares, 8, named={"css"}), 8, seed=0)
+    with pytest.raises(DataError, match=r"train_data\.replay\.mixture gives css 2e-06"):
+        build_schedule(with_replay({"python": 1.0}, shares, 0.1), 8, seed=0)
+
+
+def test_a_preset_with_nothing_in_common_names_what_there_is() -> None:
+    with pytest.raises(DataError, match=r"train_data\.mixture natural has no share for .*, which holds instructions;"):
+        resolve_shares("natural", {"instructions": 40, "css": 0}, "here")
+    with pytest.raises(DataError, match="here has no samples to train on"):
+        resolve_shares("natural", {"css": 0}, "here")
 
 
 def test_implied_epochs() -> None:
