@@ -22,6 +22,7 @@ from codelm.model.attention import Attend, Pattern, alibi_slopes, check_installe
 from codelm.model.configuration import ReplitCodeConfig, check_config
 from codelm.model.loss import linear_cross_entropy, shifted
 from codelm.model.norms import Norm
+from codelm.model.quantization import check_4bit_layers
 
 _QUANTIZATION_SWITCHES = ("load_in_8bit", "load_in_4bit")
 
@@ -114,7 +115,7 @@ class ReplitCodePreTrainedModel(PreTrainedModel):
         """As in transformers, with the switches `load_in_8bit` and `load_in_4bit` also where version 5 dropped them.
 
         Raises:
-            ConfigError: a switch is set beside a `quantization_config`, or both are.
+            ConfigError: a switch is set beside a `quantization_config`, or both are; or a layer's shape has no 4 bits.
         """
         switches = {name: kwargs.pop(name) for name in _QUANTIZATION_SWITCHES if name in kwargs}
         if any(switches.values()):
@@ -123,7 +124,9 @@ class ReplitCodePreTrainedModel(PreTrainedModel):
                     "load_in_8bit, load_in_4bit and quantization_config exclude each other; set one of them"
                 )
             kwargs["quantization_config"] = BitsAndBytesConfig(**switches)
-        return super().from_pretrained(*args, **kwargs)
+        loaded = super().from_pretrained(*args, **kwargs)
+        check_4bit_layers(loaded[0] if isinstance(loaded, tuple) else loaded)
+        return loaded
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

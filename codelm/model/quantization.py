@@ -18,6 +18,9 @@ from codelm.errors import ConfigError, EnvironmentFailure
 Kind = Literal["int8", "nf4", "fp4"]
 """int8 is LLM.int8() with its outlier columns apart; nf4 and fp4 have blocks of 64 weights with one fp32 scale."""
 
+_COLUMNS, _ROWS = 64, 32
+"""In 4 bits a layer's inputs come in blocks of 64, and its outputs, where the processor has bf16, in blocks of 32. With
+other numbers bitsandbytes 0.50 reads the wrong scales on some processors, and breaks off on others."""
 _OUTLIER = 6.0
 """From this input value on, LLM.int8() computes a column in 16 bits: the figure of its paper."""
 
@@ -36,6 +39,8 @@ def quantization_kind(load_in_8bit: bool, load_in_4bit: bool) -> Kind | None:
 def quantize(model: PreTrainedModel, kind: Kind, device: torch.device | str = "cpu") -> None:
     """Replace a model's linear layers, the output layer excepted, and move it to the device, all in place.
 
+    In 4 bits layers whose inputs are no multiple of 64, or outputs of 32, stay as they are.
+
     Args:
         model: on the CPU, in the type that it shall compute in.
 
@@ -51,10 +56,13 @@ def quantize(model: PreTrainedModel, kind: Kind, device: torch.device | str = "c
         (parent, name, layer)
         for parent in model.modules()
         for name, layer in parent.named_children()
-        if isinstance(layer, nn.Linear | Conv1D) and id(layer) not in kept
+        if isinstance(layer, nn.Linear | Conv1D) and id(layer) not in kept and (kind == "int8" or _in_blocks(layer))
     ]
     if not layers:
-        raise ConfigError(f"{type(model).__name__} has no linear layers that could be loaded in 8 or 4 bits")
+        raise ConfigError(
+            f"{type(model).__name__} has no linear layers that could be loaded in 8 or 4 bits "
+            f"(4 bits need multiples of {_COLUMNS} inputs and {_ROWS} outputs)"
+        )
     for parent, name, layer in layers:
         # One at a time, so that no second copy of the model is ever in memory.
         setattr(parent, name, _quantized(bnb, layer, kind).to(device))
@@ -79,11 +87,37 @@ def weight_bytes(model: nn.Module) -> int:
     return sum(tensor.nbytes for tensor in storages.values())
 
 
+def check_4bit_layers(model: nn.Module) -> None:
+    """Refuse layers in 4 bits that bitsandbytes computes wrongly.
+
+    Raises:
+        ConfigError: naming the first one.
+    """
+    for name, layer in model.named_modules():
+        if type(layer).__name__ == "Linear4bit" and not _in_blocks(layer):
+            raise ConfigError(
+                f"{name} has {layer.in_features} inputs and {layer.out_features} outputs, and 4 bits need multiples of "
+                f"{_COLUMNS} and {_ROWS}; load the model in 8 bits"
+            )
+
+
+def _in_blocks(layer: nn.Module) -> bool:
+    columns, rows = _shape(layer)
+    return columns % _COLUMNS == 0 and rows % _ROWS == 0
+
+
+def _shape(layer: nn.Module) -> tuple[int, int]:
+    """Inputs and outputs."""
+    if isinstance(layer, Conv1D):
+        return layer.weight.shape[0], layer.weight.shape[1]
+    return layer.in_features, layer.out_features  # pyright: ignore[reportReturnType]
+
+
 def _quantized(bnb: Any, layer: nn.Module, kind: Kind) -> nn.Module:
     weight: Tensor = layer.weight.data  # pyright: ignore[reportAssignmentType, reportAttributeAccessIssue]
     if isinstance(layer, Conv1D):
         weight = weight.T.contiguous()
-    columns, rows = weight.shape[1], weight.shape[0]
+    columns, rows = _shape(layer)
     with torch.device("meta"):
         if kind == "int8":
             small = bnb.nn.Linear8bitLt(columns, rows, layer.bias is not None, False, _OUTLIER)
@@ -108,6 +142,8 @@ def _kept(model: PreTrainedModel) -> set[int]:
 
 
 def _bitsandbytes() -> Any:
+    # It looks for another package's kernel, and works without.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(_not_about_kernels)
     try:
         import bitsandbytes
     except ImportError as error:
@@ -121,3 +157,7 @@ def _bitsandbytes() -> Any:
 
 def _not_about_casts(record: logging.LogRecord) -> bool:
     return not str(record.msg).startswith("MatMul8bitLt: inputs will be cast")
+
+
+def _not_about_kernels(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith("Failed to load CPU gemm_4bit_forward")

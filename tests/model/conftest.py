@@ -1,5 +1,6 @@
 """A small tokenizer of real code and the smallest models of the architecture."""
 
+import copy
 import json
 import shutil
 import sysconfig
@@ -43,6 +44,38 @@ def ids() -> torch.Tensor:
     return torch.randint(3, VOCAB, (2, 40), generator=torch.Generator().manual_seed(1))
 
 
+_FP4 = (0.0, 0.0625 / 12, 8 / 12, 1.0, 4 / 12, 6 / 12, 2 / 12, 3 / 12)
+FOUR_BITS = {
+    "fp4": (*_FP4, *(-number for number in _FP4)),
+    # Of the paper QLoRA, appendix E.
+    "nf4": (
+        *(-1.0, -0.6961928, -0.5250731, -0.3949175, -0.2844414, -0.1847734, -0.0910500, 0.0),
+        *(0.0795803, 0.1609302, 0.2461123, 0.3379152, 0.4407098, 0.5626170, 0.7229568, 1.0),
+    ),
+}
+"""The numbers that 4 bits can be, of a block's largest."""
+
+
+@pytest.fixture
+def rounded_to_4_bits() -> Callable[..., Any]:
+    """`rounded_to_4_bits(model, "nf4")`: a copy whose linear layers have the weights that 4 bits leave of them.
+
+    Plainly: 64 weights in a row are divided by the largest, and each becomes the nearest of 16 numbers.
+    """
+
+    def rounded(model: torch.nn.Module, kind: str) -> torch.nn.Module:
+        numbers, copied = torch.tensor(FOUR_BITS[kind]), copy.deepcopy(model)
+        for name, layer in copied.named_modules():
+            if isinstance(layer, torch.nn.Linear) and name != "lm_head":
+                blocks = layer.weight.detach().reshape(-1, 64)
+                largest = blocks.abs().amax(1, keepdim=True)
+                nearest = ((blocks / largest)[..., None] - numbers).abs().argmin(-1)
+                layer.weight.data = (numbers[nearest] * largest).reshape(layer.weight.shape)
+        return copied
+
+    return rounded
+
+
 @pytest.fixture
 def published_folder(make_model, tokenizer_folder, tmp_path) -> Path:
     """A small model in the layout that replit-code-v1-3b was published in.
@@ -51,7 +84,7 @@ def published_folder(make_model, tokenizer_folder, tmp_path) -> Path:
     """
     folder = tmp_path / "replit-code-v1-3b"
     folder.mkdir()
-    shape = {"d_model": 32, "n_heads": 2, "n_layers": 2, "vocab_size": VOCAB, "max_seq_len": 64}
+    shape = {"d_model": 64, "n_heads": 2, "n_layers": 2, "vocab_size": VOCAB, "max_seq_len": 64}
     for name, fields in PUBLISHED.items():
         (folder / name).write_text(json.dumps(fields | (shape if name == "config.json" else {}), indent=2))
     torch.save(

@@ -7,7 +7,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer, models
 from torch import nn
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from codelm.errors import CheckpointError, ConfigError, EnvironmentFailure
 from codelm.model import ReplitCodeForCausalLM
@@ -28,13 +28,16 @@ def saved(make_model, tokenizer_folder, tmp_path) -> Path:
     return tmp_path / "saved"
 
 
+@pytest.mark.parametrize("gradients", [True, False])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("switch", SWITCHES, ids=str)
-def test_it_computes_nearly_what_the_whole_model_does(saved, ids, switch, dtype) -> None:
+def test_it_computes_nearly_what_the_whole_model_does(saved, ids, switch, dtype, gradients) -> None:
+    """Without gradients bitsandbytes takes other ways on some processors."""
     whole, _ = load(saved, dtype=dtype)
     small, _ = load(saved, dtype=dtype, **switch)
     assert type(small) is ReplitCodeForCausalLM
-    expected, found = whole(ids).logits.float(), small(ids).logits.float()
+    with torch.set_grad_enabled(gradients):
+        expected, found = whole(ids).logits.float(), small(ids).logits.float()
     error = (found - expected).norm() / expected.norm()
     assert 1e-4 < error < (0.03 if "load_in_8bit" in switch else 0.3), "identical would mean that nothing was quantised"
 
@@ -87,11 +90,24 @@ def test_any_model_of_transformers(tmp_path, ids, switch, architecture) -> None:
     )
     whole, _ = load(tmp_path / "model")
     small, _ = load(tmp_path / "model", **switch)
-    expected, found = whole(ids).logits, small(ids).logits
+    with torch.no_grad():
+        expected, found = whole(ids).logits, small(ids).logits
     assert is_quantized(small)
     assert not is_quantized(whole)
     assert 1e-4 < (found - expected).norm() / expected.norm() < 0.3
     assert small.get_output_embeddings().weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize("gradients", [True, False])
+@pytest.mark.parametrize("kind", ["nf4", "fp4"])
+def test_4_bits_are_those_of_a_plain_implementation(make_model, rounded_to_4_bits, ids, kind, gradients) -> None:
+    model = make_model(d_model=128)
+    expected = rounded_to_4_bits(model, kind)(ids).logits
+    assert (expected - model(ids).logits).norm() / expected.norm() > 0.1
+    quantize(model, kind)
+    with torch.set_grad_enabled(gradients):
+        error = (model(ids).logits - expected).norm() / expected.norm()
+    assert error < (1e-4 if gradients else 0.02), "without gradients some processors take bf16"
 
 
 def test_fp4_loses_more_than_nf4(saved, ids) -> None:
@@ -102,6 +118,29 @@ def test_fp4_loses_more_than_nf4(saved, ids) -> None:
         quantize(model, kind)
         errors[kind] = float((model(ids).logits - whole).norm())
     assert errors["int8"] < errors["nf4"] < errors["fp4"]
+
+
+def test_a_layer_that_is_no_multiple_of_a_block_stays_whole_in_4_bits(ids) -> None:
+    """bitsandbytes would read the wrong scales, or break off, as the processor has it."""
+    torch.manual_seed(0)
+    shape = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=600, **shape)).eval()
+    with torch.no_grad():
+        exact = model(ids).logits
+        quantize(model, "nf4")
+        kinds = {name.rpartition(".")[2]: type(module).__name__ for name, module in model.named_modules()}
+        assert (kinds["up_proj"], kinds["down_proj"]) == ("Linear4bit", "Linear"), "64 inputs, and 96"
+        assert 1e-4 < (model(ids).logits - exact).norm() / exact.norm() < 0.3
+
+
+def test_a_model_without_blocks_is_refused_in_4_bits_and_taken_in_8(make_model, tokenizer_folder, tmp_path) -> None:
+    model = make_model(d_model=48)
+    save_transformers(model, model.config, tokenizer_folder, tmp_path / "narrow")
+    with pytest.raises(ConfigError, match="has 48 inputs and 144 outputs, and 4 bits need multiples of 64 and 32"):
+        AutoModelForCausalLM.from_pretrained(tmp_path / "narrow", load_in_4bit=True)
+    with pytest.raises(ConfigError, match=r"no linear layers that could be loaded .* multiples of 64 inputs"):
+        load(tmp_path / "narrow", load_in_4bit=True)
+    assert is_quantized(load(tmp_path / "narrow", load_in_8bit=True)[0])
 
 
 def test_both_at_once(saved) -> None:

@@ -48,7 +48,7 @@ class TestThePublishedFolder:
     def test_its_configuration(self, published_folder, trust) -> None:
         config = AutoConfig.from_pretrained(published_folder, **trust)
         assert type(config) is ReplitCodeConfig
-        assert (config.d_model, config.n_layers, config.eos_token_id) == (32, 2, 1)
+        assert (config.d_model, config.n_layers, config.eos_token_id) == (64, 2, 1)
         assert not (published_folder / "ran").exists()
 
     def test_its_model(self, published_folder, ids, trust) -> None:
