@@ -22,7 +22,7 @@ from codelm.model.attention import Attend, Pattern, alibi_slopes, check_installe
 from codelm.model.configuration import ReplitCodeConfig, check_config
 from codelm.model.loss import linear_cross_entropy, shifted
 from codelm.model.norms import Norm
-from codelm.model.quantization import check_4bit_layers
+from codelm.model.quantization import settle_4bit_layers
 
 _QUANTIZATION_SWITCHES = ("load_in_8bit", "load_in_4bit")
 
@@ -125,7 +125,7 @@ class ReplitCodePreTrainedModel(PreTrainedModel):
                 )
             kwargs["quantization_config"] = BitsAndBytesConfig(**switches)
         loaded = super().from_pretrained(*args, **kwargs)
-        check_4bit_layers(loaded[0] if isinstance(loaded, tuple) else loaded)
+        settle_4bit_layers(loaded[0] if isinstance(loaded, tuple) else loaded)
         return loaded
 
     @torch.no_grad()

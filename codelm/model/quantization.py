@@ -19,8 +19,8 @@ Kind = Literal["int8", "nf4", "fp4"]
 """int8 is LLM.int8() with its outlier columns apart; nf4 and fp4 have blocks of 64 weights with one fp32 scale."""
 
 _COLUMNS, _ROWS = 64, 32
-"""In 4 bits a layer's inputs come in blocks of 64, and its outputs, where the processor has bf16, in blocks of 32. With
-other numbers bitsandbytes 0.50 reads the wrong scales on some processors, and breaks off on others."""
+"""In 4 bits a layer's inputs come in blocks of 64, and its outputs in blocks of 32. With other numbers bitsandbytes
+0.50 reads the wrong scales on some processors, and breaks off on others."""
 _OUTLIER = 6.0
 """From this input value on, LLM.int8() computes a column in 16 bits: the figure of its paper."""
 
@@ -66,6 +66,7 @@ def quantize(model: PreTrainedModel, kind: Kind, device: torch.device | str = "c
     for parent, name, layer in layers:
         # One at a time, so that no second copy of the model is ever in memory.
         setattr(parent, name, _quantized(bnb, layer, kind).to(device))
+    settle_4bit_layers(model)
     model.to(device)  # pyright: ignore[reportArgumentType]
     # transformers then refuses .half() and .to(dtype), which would garble the weights; peft looks at the others.
     marks: Any = model
@@ -87,14 +88,20 @@ def weight_bytes(model: nn.Module) -> int:
     return sum(tensor.nbytes for tensor in storages.values())
 
 
-def check_4bit_layers(model: nn.Module) -> None:
-    """Refuse layers in 4 bits that bitsandbytes computes wrongly.
+def settle_4bit_layers(model: nn.Module) -> None:
+    """See that layers in 4 bits are computed rightly, whoever made them.
+
+    On a processor with bf16, bitsandbytes 0.50 lays their weights out anew at the first pass without gradients; a later
+    pass with gradients then gives wrong ones (of a 600th of their size), and a remark. They stay as they are here.
 
     Raises:
-        ConfigError: naming the first one.
+        ConfigError: naming the first layer that is computed wrongly in any case.
     """
     for name, layer in model.named_modules():
-        if type(layer).__name__ == "Linear4bit" and not _in_blocks(layer):
+        if type(layer).__name__ != "Linear4bit":
+            continue
+        setattr(layer, "support_avx512bf16_for_cpu", False)  # noqa: B010
+        if not _in_blocks(layer):
             raise ConfigError(
                 f"{name} has {layer.in_features} inputs and {layer.out_features} outputs, and 4 bits need multiples of "
                 f"{_COLUMNS} and {_ROWS}; load the model in 8 bits"
