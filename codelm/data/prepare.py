@@ -86,10 +86,18 @@ def prepare(config: DataConfig, progress: Progress = silent, partition_bytes: in
     return Prepared(manifest, folder, reused=False)
 
 
-def prepare_stage(config: DataConfig, stage: Stage, shard: int, shards: int, progress: Progress = silent) -> None:
+def prepare_stage(
+    config: DataConfig,
+    stage: Stage,
+    shard: int,
+    shards: int,
+    progress: Progress = silent,
+    partition_bytes: int = PARTITION_BYTES,
+) -> None:
     """One stage, or the part of it with number `shard` of `shards`, as a job of a cluster; `prepare` does the rest.
 
-    Stages follow one another in the order of STAGES, each when all parts of the one before have ended.
+    Stages follow one another in the order of STAGES, each when all parts of the one before have ended. The stage
+    `list` makes the partitions.
 
     Raises:
         DataError: when a part of an earlier stage is missing; and as `prepare`.
@@ -100,13 +108,13 @@ def prepare_stage(config: DataConfig, stage: Stage, shard: int, shards: int, pro
     in_shards = stage in IN_SHARDS
     with opened(config, shared=in_shards) as space, ShardEngine(shard, shards, cpu_count()) as engine:
         if stage == "list":
-            list_stage(space, config, PARTITION_BYTES, Counts(), progress)
+            list_stage(space, config, partition_bytes, Counts(), progress)
         elif stage == "read":
             read_stage(space, config, require(space, "plan"), engine, progress)
         elif stage == "select":
             require(space, "documents")
             with LocalEngine(cpu_count()) as local:
-                selection, _ = _select(space, config, local, PARTITION_BYTES, progress)
+                selection, _ = _select(space, config, local, partition_bytes, progress)
             tokenizer_stage(space, config, given, selection, progress)
         elif stage == "tokenise":
             tokenise_stage(space, config, load_selection(space), engine, progress)
