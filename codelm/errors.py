@@ -53,6 +53,7 @@ class EnvironmentFailure(CodelmError):
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _RANK_ZERO_SPEAKS_WITHIN = 5.0  # seconds
 _BY_CTRL_C = 128 + signal.SIGINT
+_BY_SIGTERM = 128 + signal.SIGTERM
 
 
 def from_os_error(error: OSError) -> EnvironmentFailure:
@@ -93,6 +94,16 @@ def exit_on_error(main: Callable[[], None]) -> Callable[[], None]:
             raise
 
     return guarded
+
+
+def end_in_order_on_sigterm() -> None:
+    """From now on SIGTERM (a scheduler's, `timeout`'s) ends the process as Ctrl-C does: one word, exit code 143."""
+
+    def end(*_: object) -> NoReturn:
+        os.write(2, b"\nterminated\n")
+        sys.exit(_BY_SIGTERM)
+
+    signal.signal(signal.SIGTERM, end)
 
 
 def _interrupted() -> NoReturn:

@@ -17,13 +17,14 @@ from codelm.data.engines.slurm import write_scripts
 from codelm.data.explain import explain_file
 from codelm.data.prepare import STAGES, prepare, prepare_stage
 from codelm.data.survey import survey
-from codelm.errors import ConfigError, exit_on_error
+from codelm.errors import ConfigError, end_in_order_on_sigterm, exit_on_error
 
 
 @exit_on_error
 def main() -> None:
     command = parse_command_line("data", extra=add_flags)
     setup_logging()
+    end_in_order_on_sigterm()
     if command.flags.shard is not None and command.flags.stage is None:
         raise ConfigError(f"--shard {command.flags.shard} is a part of one stage; name it with --stage")
     if command.flags.explain is not None:

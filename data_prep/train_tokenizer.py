@@ -10,7 +10,7 @@ from codelm.config.cli import parse_command_line
 from codelm.console import setup_logging
 from codelm.data.prepare import prepare_tokenizer
 from codelm.data.survey import survey
-from codelm.errors import ConfigError, exit_on_error
+from codelm.errors import ConfigError, end_in_order_on_sigterm, exit_on_error
 
 
 @exit_on_error
@@ -21,6 +21,7 @@ def main() -> None:
         prog="python data_prep/train_tokenizer.py",
     )
     setup_logging()
+    end_in_order_on_sigterm()
     if command.config.tokenizer.train is None:
         raise ConfigError(f"{command.path} names an existing tokenizer; give `tokenizer.train` to train one")
     if command.dry_run:

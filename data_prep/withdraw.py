@@ -11,7 +11,7 @@ from sample_text import printable
 
 from codelm.console import setup_logging
 from codelm.data.packing.withdraw import withdraw
-from codelm.errors import exit_on_error
+from codelm.errors import end_in_order_on_sigterm, exit_on_error
 
 
 @exit_on_error
@@ -22,6 +22,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", required=True, help="a folder that does not exist yet")
     arguments = parser.parse_args()
     setup_logging()
+    end_in_order_on_sigterm()
     with ProgressBars() as progress:
         done = withdraw(arguments.folder, arguments.repositories, arguments.output, progress)
     print(f"withdrawn: {', '.join(map(printable, done.repositories))}: {done.files:,} files, {done.tokens:,} tokens")

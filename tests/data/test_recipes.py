@@ -3,6 +3,8 @@
 import itertools
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 import time
@@ -135,6 +137,32 @@ def test_a_locale_without_our_characters_is_no_error() -> None:
     for recipe in ("main.py", "show.py", "withdraw.py"):
         result = run(recipe, "--help", PYTHONIOENCODING="ascii")
         assert (result.returncode, result.stderr) == (0, ""), recipe
+
+
+@pytest.mark.parametrize(("sent", "code", "word"), [("SIGINT", 130, "interrupted"), ("SIGTERM", 143, "terminated")])
+def test_it_is_stopped_in_a_word_while_its_workers_start(
+    yaml: Path, tmp_path: Path, sent: str, code: int, word: str
+) -> None:
+    """Ctrl-C reaches the workers too, some of them in the midst of an import; a scheduler's SIGTERM may."""
+    command = [sys.executable, str(ROOT / "data_prep" / "main.py"), str(yaml), f"output_folder={tmp_path / 'out'}"]
+    process = subprocess.Popen(
+        [*command, "num_workers=2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    # Python's tracker of resources is the first child.
+    while len(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()) < 3:
+        assert process.poll() is None
+        time.sleep(0.01)
+    time.sleep(0.2)
+    os.killpg(process.pid, signal.Signals[sent])
+    printed, said = process.communicate(timeout=30)
+    assert (process.returncode, printed) == (code, "")
+    assert said.endswith(f"\n{word}\n")
+    stages = [line for line in said.removesuffix(f"\n{word}\n").splitlines() if line]
+    assert [
+        line
+        for line in stages
+        if not re.match("(list files|clean|near duplicates|train tokenizer|tokenise|pack): ", line)
+    ] == []
 
 
 def test_hostile_names_do_nothing_to_the_terminal(tmp_path: Path, code_folder: Path) -> None:

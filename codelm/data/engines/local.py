@@ -11,6 +11,7 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import shutil
+import signal
 import socket
 import threading
 from collections import deque
@@ -74,7 +75,8 @@ class LocalEngine:
         waiting: deque[Future[Result]] = deque()
         try:
             for task in tasks:
-                waiting.append(pool.submit(work, task))
+                with _interrupts_held():
+                    waiting.append(pool.submit(work, task))
                 if len(waiting) >= tasks_ahead * self.num_workers:
                     yield waiting.popleft().result()
             while waiting:
@@ -95,9 +97,14 @@ class LocalEngine:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._pool is None:
+            return
+        if kind is not None and issubclass(kind, KeyboardInterrupt | SystemExit):
+            # Whoever asks for an end need not wait: what a task leaves is whole or absent.
+            for process in list((self._pool._processes or {}).values()):
+                process.kill()
+        self._pool.shutdown(cancel_futures=True)
 
 
 class ShardEngine(LocalEngine):
@@ -136,6 +143,16 @@ def killed_worker() -> EnvironmentFailure:
         "a worker process was killed, most often because memory ran out;"
         " set num_workers lower and run the same command again to continue"
     )
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Processes started meanwhile never see Ctrl-C, not even while they import: their parent ends them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _die_with_parent() -> None:
