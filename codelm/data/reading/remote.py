@@ -259,9 +259,12 @@ class RemoteShardReader(ShardReader):
     def _open(self, shard: int) -> int:
         while True:
             self._cache.get(self._remote[shard])
-            # Somebody else may have removed it since.
-            with contextlib.suppress(FileNotFoundError):
+            try:
                 return super()._open(shard)
+            except DataError as error:
+                # Somebody else may have removed it since.
+                if not isinstance(error.__cause__, FileNotFoundError):
+                    raise
 
 
 def load_remote_manifest(url: str, retry: Retry) -> Manifest:

@@ -173,7 +173,13 @@ class ShardReader:
 
     def _open(self, shard: int) -> int:
         path, entry = self._path(shard), self._entries[shard]
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            # A worker process hands on an OSError without what it is about.
+            raise DataError(
+                f"the shard {path} cannot be opened ({error.strerror}); restore it, and run again"
+            ) from error
         header = os.pread(file, 8, 0)
         stored, first = struct.unpack("<II", header) if len(header) == 8 else (-1, -1)
         if stored != entry.samples or first != self._rows_at(shard) or os.fstat(file).st_size != entry.bytes:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codelm.data.reading.shard_reader import ShardReader, parse_index, row_layout
+from codelm.data.reading.stream import HeldOutDataset, eval_loader
 from codelm.data.shards import ShardWriter
 from codelm.errors import DataError
 
@@ -83,6 +84,19 @@ def test_a_shard_that_is_cut_while_it_is_read_is_named(tmp_path: Path) -> None:
     os.truncate(file, 500)
     with pytest.raises(DataError, match=r"shard\.00000\.mds was cut short while it was read; restore it"):
         reader.read([25])
+
+
+def test_a_shard_that_is_removed_before_it_is_read_is_named(tmp_path: Path) -> None:
+    """Also where a worker process meets it, which hands on no more than the kind and the text of an error."""
+    reader = write(tmp_path, random_rows(100))
+    (tmp_path / "train" / "python" / "shard.00000.mds").unlink()
+    sentence = r"shard\.00000\.mds cannot be opened \(No such file or directory\); restore it"
+    with pytest.raises(DataError, match=sentence):
+        reader.read([0])
+    loader = eval_loader(HeldOutDataset(reader, None), 4, 1, 0, 1)
+    loader.num_workers, loader.prefetch_factor = 1, 2
+    with pytest.raises(DataError, match=rf"^the shard .*{sentence} and run again$"):
+        next(iter(loader))
 
 
 def resident(kind: str) -> int:
