@@ -1,5 +1,6 @@
 """A training run from a validated configuration: build, resume, fit; or, dry, build everything and try it once."""
 
+import dataclasses
 import logging
 import os
 import platform
@@ -66,7 +67,7 @@ def _train(config: TrainConfig) -> Path:
     dist.initialize_dist(composer_args.device(config), timeout=_PATIENCE_SECONDS)
     pieces = build_pieces(config, dist.get_global_rank(), dist.get_world_size())
     if resume_from is not None:
-        check_same_run(resume_from, config.model_dump(mode="json"), pieces.tokenizer.fingerprint().to_dict())
+        _check_continues(resume_from, config, pieces)
         done = int(read_run(resume_from)["batch"])
         if done >= pieces.batches:
             log.info("%s already has %d batches; raise max_duration to train on", resume_from, done)
@@ -144,7 +145,7 @@ def dry_run(config: TrainConfig) -> list[str]:
     device, precision = composer_args.device(config), composer_args.precision(config)
     pieces = build_pieces(config, dist.get_global_rank(), dist.get_world_size())
     if newest is not None:
-        check_same_run(newest, config.model_dump(mode="json"), pieces.tokenizer.fingerprint().to_dict())
+        _check_continues(newest, config, pieces)
     if config.compile is not None and device == "cpu":
         check_compiler()
     model = _composer_model(config, pieces)
@@ -160,6 +161,19 @@ def dry_run(config: TrainConfig) -> list[str]:
         f"validation samples: {sets or 'none'}",
         f"would {_next_step(newest, pieces)}; checkpoints go to {save_folder} every {config.save_interval}",
     ]
+
+
+def _check_continues(checkpoint: Path, config: TrainConfig, pieces: Pieces) -> None:
+    """Refuse a checkpoint of another run before a model is built.
+
+    Raises:
+        CheckpointError: with the differences.
+    """
+    check_same_run(checkpoint, config.model_dump(mode="json"), pieces.tokenizer.fingerprint().to_dict())
+    run = read_run(checkpoint)
+    # A finished run is only reported; older records do not say more than what is also in the training state.
+    if int(run["batch"]) < pieces.batches and "stream" in run["data"]:
+        pieces.data.dataset.identity.check_continues(run["data"]["stream"])
 
 
 def _next_step(newest: Path | None, pieces: Pieces) -> str:
@@ -183,7 +197,11 @@ def run_record(config: TrainConfig, pieces: Pieces, resume_from: Path | None) ->
         "config": dumped,
         "lineage": [a.to_dict() for a in lineage_of_run(dumped)] if fresh else read_run(resume_from).get("lineage", []),
         "tokenizer": pieces.tokenizer.fingerprint().to_dict(),
-        "data": {"manifest_hash": identity.manifest_hash, "mixture": identity.mixture},
+        "data": {
+            "manifest_hash": identity.manifest_hash,
+            "mixture": identity.mixture,
+            "stream": dataclasses.asdict(identity),
+        },
         "world_size": dist.get_world_size(),
         "versions": {
             "codelm": codelm.__version__,

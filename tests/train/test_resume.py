@@ -107,6 +107,9 @@ def test_a_dry_run_refuses_what_the_run_would_refuse(train_config: Make, tmp_pat
     train(train_config())
     with pytest.raises(CheckpointError, match="already holds ba000008"):
         dry_run(train_config(autoresume=False))
+    data = train_config().train_data.model_copy(update={"mixture": {"python": 1.0, "c": 1.0}}).model_dump()
+    with pytest.raises(CheckpointError, match=r"on this data: mixture was .* and is now \{'c': 0.5, 'python': 0.5\}"):
+        dry_run(train_config(train_data=data, max_duration="10ba"))
     with pytest.raises(CheckpointError, match="is of another model"):
         dry_run(train_config(model={"name": "replit_code", "d_model": 64, "n_heads": 4, "n_layers": 2}))
     assert "validation samples: c (4), python (4)" in dry_run(train_config(save_folder=str(tmp_path / "new")))

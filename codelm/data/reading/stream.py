@@ -62,7 +62,30 @@ class StreamIdentity:
     def differences(self, other: dict[str, Any]) -> list[str]:
         """One phrase for each field in which the `other` identity, from a checkpoint, differs from this one."""
         mine = dataclasses.asdict(self)
-        return [f"{key} was {other.get(key)!r} and is now {mine[key]!r}" for key in mine if other.get(key) != mine[key]]
+        return [_difference(key, other.get(key), mine[key]) for key in mine if other.get(key) != mine[key]]
+
+    def check_continues(self, other: dict[str, Any]) -> None:
+        """Refuse to continue a run whose stream was the `other`.
+
+        Raises:
+            CheckpointError: the sentence shows the difference.
+        """
+        differences = self.differences(other)
+        if differences:
+            raise CheckpointError(
+                f"the checkpoint cannot continue on this data: {'; '.join(differences)};"
+                " restore the former settings, or start a new run in another save_folder with load_path"
+            )
+
+
+def _difference(key: str, was: Any, now: Any) -> str:
+    """Of two mixtures the shares that differ, as far as anyone would write them."""
+    if key == "mixture" and isinstance(was, dict):
+        was, now = (
+            {stream: round(share, 6) for stream, share in this.items() if that.get(stream) != share}
+            for this, that in ((was, now), (now, was))
+        )
+    return f"{key} was {was!r} and is now {now!r}"
 
 
 class MixtureDataset(Dataset[torch.Tensor]):
@@ -140,12 +163,7 @@ class MixtureDataset(Dataset[torch.Tensor]):
         Raises:
             CheckpointError: the checkpoint was trained on another stream; the sentence shows the difference.
         """
-        differences = self.identity.differences(obj["identity"])
-        if differences:
-            raise CheckpointError(
-                f"the checkpoint cannot continue on this data: {'; '.join(differences)};"
-                " restore the former settings, or start a new run in another save_folder with load_path"
-            )
+        self.identity.check_continues(obj["identity"])
         self.resume_at = obj["num_samples"]
 
 
