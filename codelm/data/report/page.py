@@ -126,7 +126,7 @@ def _summary(manifest: Manifest) -> str:
 def _languages(manifest: Manifest) -> str:
     train = manifest.splits["train"]
     total = sum(stream.tokens for stream in train.values()) or 1
-    order = _by_size(train)
+    order = sorted(train, key=lambda name: (-train[name].tokens, name))
     shares = {_title(name): train[name].tokens / total for name in order}
     header = ["", "files", "MB", "tokens", "share", "bytes/token", "samples", "validation files", "held-out files"]
     rows = []
@@ -174,9 +174,10 @@ def _dropped(dropped: Mapping[str, Mapping[str, int]]) -> str:
     reasons: Counter[str] = Counter()
     for found in dropped.values():
         reasons.update(found)
-    shown = [reason for reason, _ in reasons.most_common(_REASONS_SHOWN)]
-    parts = [*shown, "others"] if len(reasons) > len(shown) else shown
     # What is of no language at all would dwarf the rest, and is no matter of rules.
+    drawn = sum((Counter(found) for name, found in dropped.items() if name != "other"), Counter[str]())
+    shown = [reason for reason, _ in drawn.most_common(_REASONS_SHOWN)]
+    parts = [*shown, "others"] if len(drawn) > len(shown) else shown
     order = sorted((name for name in dropped if name != "other"), key=lambda name: (-sum(dropped[name].values()), name))
     stacks = {
         _title(name): [

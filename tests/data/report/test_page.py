@@ -10,6 +10,7 @@ import pytest
 from codelm.config.data import DataConfig
 from codelm.data.manifest import Manifest, load_manifest
 from codelm.data.prepare import prepare
+from codelm.data.report import page as report
 from codelm.data.report.charts import bars, columns, stacked_bars
 from codelm.data.report.page import REPORT_FILE, tokens_until_repeated, write_report
 from codelm.tokenizer import load_tokenizer
@@ -105,6 +106,18 @@ def test_it_says_what_was_kept_and_dropped(corpus: tuple[Path, Manifest]) -> Non
     python = corpus[1].splits["train"]["python"]
     assert f"1 files, {python.bytes / 1e6:,.1f} MB, {python.tokens:,} tokens to train on; 0 files held out" in text
     assert "1 files dropped" in text
+
+
+def test_every_colour_of_the_legend_is_drawn_and_every_drop_is_in_a_bar() -> None:
+    """What is of no language has no bar, and so no colour; it is in the table."""
+    dropped = {"other": {"not_a_language": 900, "symlink": 3}, "c": {"empty": 2, "long_line": 6}, "go": {"empty": 4}}
+    drawn = report._dropped(dropped)
+    key = drawn[: drawn.index("<svg")]
+    assert re.findall(r"</i>(\w+)", key) == ["empty", "long_line"]
+    hints = re.findall(r"<title>[^<]*?: (\w+) ([\d,]+)</title>", drawn)
+    assert sum(int(number) for _, number in hints) == 12
+    assert "And 903 files of no known language." in drawn
+    assert "<td>not_a_language</td><td>900</td>" in drawn
 
 
 def widths(chart: str) -> list[float]:
