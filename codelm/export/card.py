@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from codelm.data.manifest import MANIFEST_FILE, Manifest, load_manifest
+from codelm.data.manifest import Manifest, load_manifest
+from codelm.data.reading.fetch import Retry, is_remote
+from codelm.data.reading.remote import load_remote_manifest
 from codelm.errors import CodelmError
 from codelm.export.attribution import licence_section, result_licence
 from codelm.languages import LANGUAGES
@@ -174,11 +176,10 @@ def _sources(manifest: Manifest | None, split: str) -> list[str]:
 
 
 def _manifest(section: dict[str, Any], manifest_hash: str) -> Manifest | None:
-    """The manifest of the run's data, if it is still there."""
-    if not (Path(section["path"]) / MANIFEST_FILE).is_file():
-        return None
+    """The manifest of the run's data, if it is still there and within reach."""
+    path = section["path"]
     try:
-        manifest = load_manifest(section["path"])
+        manifest = load_remote_manifest(path, Retry(attempts=2)) if is_remote(path) else load_manifest(path)
     except CodelmError:
         return None
     return manifest if manifest.hash == manifest_hash else None

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fsspec
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -52,6 +53,20 @@ def test_a_corpus_that_is_another_one_by_now_is_not_described(checkpoint, tmp_pa
     card = (tmp_path / "out" / "README.md").read_text()
     assert "| Python | 75.0% |  |  |" in card
     assert "is no longer where the run found it, or is another one by now; its sources" in card
+
+
+def test_a_remote_corpus_is_described_as_a_local_one_is(checkpoint, corpus, tmp_path) -> None:
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/uploaded/manifest.json", (corpus / "manifest.json").read_bytes())
+    run = checkpoint / "latest" / "run.json"
+    fields = json.loads(run.read_text())
+    fields["config"]["train_data"]["path"] = "memory://uploaded"
+    run.write_text(json.dumps(fields))
+    try:
+        export(checkpoint, tmp_path / "out")
+    finally:
+        memory.rm("/uploaded", recursive=True)
+    assert "| python | PSF-2.0 | " in (tmp_path / "out" / "README.md").read_text()
 
 
 LOAD = """
