@@ -95,7 +95,7 @@ def test_a_shard_that_is_removed_before_it_is_read_is_named(tmp_path: Path) -> N
         reader.read([0])
     loader = eval_loader(HeldOutDataset(reader, None), 4, 1, 0, 1)
     loader.num_workers, loader.prefetch_factor = 1, 2
-    with pytest.raises(DataError, match=rf"^the shard .*{sentence} and run again$"):
+    with pytest.raises(DataError, match=rf"^the shard .*{sentence}, and run again$"):
         next(iter(loader))
 
 
