@@ -183,7 +183,12 @@ except SystemExit as end:
 def test_missing_data_is_one_sentence_and_exit_code_2(tmp_path: Path) -> None:
     for arguments in (
         ["train/main.py", "yamls/quickstart/train.yaml", f"tokenizer.path={tmp_path}/nowhere"],
-        ["data_prep/main.py", "yamls/quickstart/data.yaml", f"sources.python.path={tmp_path}/nowhere"],
+        [
+            "data_prep/main.py",
+            "yamls/quickstart/data.yaml",
+            f"sources.python.path={tmp_path}/nowhere",
+            f"output_folder={tmp_path}/data",
+        ],
         ["eval/main.py", "yamls/quickstart/eval.yaml", f"model.path={tmp_path}/nowhere"],
         ["eval/export.py", f"{tmp_path}/nowhere", "--to", "transformers", "-o", f"{tmp_path}/out"],
     ):
