@@ -226,7 +226,7 @@ def test_the_description_is_the_docstring_or_the_comments() -> None:
         ("bad.jsonl", b"{\n", "bad.jsonl:1: no problem"),
         ("list.jsonl", b"[1]\n", "list.jsonl:1: no problem"),
         ("empty.jsonl", b'{"prompt": "a"}\n{"stop": "a"}\n', "empty.jsonl:2: no problem"),
-        ("torn.jsonl.gz", gzip.compress(b'{"prompt": "a"}\n')[:-9], "no problem"),
+        ("torn.jsonl.gz", gzip.compress(b'{"prompt": "a"}\n', mtime=0)[:-9], "no problem"),
         ("bytes.jsonl", b"\xff\xfe\n", "bytes.jsonl:1: no problem"),
     ],
 )
