@@ -52,6 +52,10 @@ class Tokenizer(Protocol):
         """The inverse of `encode`."""
         ...
 
+    def decode_behind(self, ids: Any) -> str:
+        """The text that ids add behind other text."""
+        ...
+
     def fingerprint(self) -> Any:
         """What identifies it."""
         ...

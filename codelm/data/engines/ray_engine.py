@@ -54,7 +54,7 @@ class RayEngine:
             self._started_here = True
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._started_here:
             self._ray.shutdown()
 
