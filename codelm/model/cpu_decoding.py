@@ -5,6 +5,7 @@
 - Denormal numbers count as zero: softmax makes them from ALiBi's far keys, and processors handle them slowly.
 """
 
+import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -52,7 +53,14 @@ def _can_be_packed(layer: nn.Linear) -> bool:
     # weight of another class may be a shard.
     plain = type(layer) is nn.Linear and "forward" not in vars(layer) and type(layer.weight) is nn.Parameter
     fits = plain and layer.weight.dtype == torch.float32 and layer.weight.numel() >= _FEWEST_ELEMENTS
-    return fits and layer.weight.device.type == "cpu" and torch.backends.mkldnn.is_available()
+    return fits and layer.weight.device.type == "cpu" and _offers_packing()
+
+
+@functools.cache
+def _offers_packing() -> bool:
+    """Whether this build of torch has oneDNN, and the operators that its compiler uses: they are no public interface."""
+    operators = ("_reorder_linear_weight", "_linear_pointwise")
+    return torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, name) for name in operators)
 
 
 def _forward(layer: nn.Linear) -> Any:
