@@ -58,7 +58,7 @@ def _can_be_packed(layer: nn.Linear) -> bool:
 
 @functools.cache
 def _offers_packing() -> bool:
-    """Whether this build of torch has oneDNN, and the operators that its compiler uses: they are no public interface."""
+    """Whether this torch has oneDNN and the operators that its compiler uses, which are no public interface."""
     operators = ("_reorder_linear_weight", "_linear_pointwise")
     return torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, name) for name in operators)
 
