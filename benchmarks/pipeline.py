@@ -19,7 +19,7 @@ from pathlib import Path
 
 from codelm.config.data import DataConfig
 from codelm.data.prepare import prepare
-from codelm.data.stages import LISTING
+from codelm.data.stages.progress import LISTING
 
 LEAST_SPEED, MOST_GROWTH = 2.5, 1.2
 

@@ -13,6 +13,7 @@ FLOORS = {
     "console": 0,
     "files": 0,
     "languages": 0,
+    "spdx": 0,
     "tokenizer": 1,
     "tokenizer_base": 1,
     "tokenizer_json": 1,

@@ -4,9 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from codelm.config.fields import Section, Seed
+from codelm.config.fields import PositiveInt, Section, Seed
 
-PositiveInt = Annotated[int, Field(gt=0)]
 
 
 class EvalModelSection(Section):

@@ -22,6 +22,9 @@ class Section(BaseModel):
     )
 
 
+PositiveInt = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
 _TOO_LONG = 1e18
 UNITS = ("ba", "ep", "sp", "tok")
 _DURATION = re.compile(r"(?P<value>\d+(?:\.\d+)?(?:e\+?\d+)?)(?P<unit>[a-z]+)")

@@ -4,10 +4,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidatorFunctionWrapHandler, WrapValidator, model_validator
 
-from codelm.config.fields import Section
+from codelm.config.fields import PositiveInt, Section
 from codelm.config.sizes import SIZES
 
-PositiveInt = Annotated[int, Field(gt=0)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 Size = Literal["125m", "350m", "1b", "3b"]
 

@@ -18,18 +18,12 @@ from codelm.data.engines.ray_engine import RayEngine
 from codelm.data.manifest import Manifest, save_manifest
 from codelm.data.report.page import write_report
 from codelm.data.select import LEFT_OUT, TRAIN, Selection
-from codelm.data.stages import (
-    Progress,
-    build_manifest,
-    list_stage,
-    load_selection,
-    pack_stage,
-    read_stage,
-    require,
-    select_stage,
-    tokenise_stage,
-    tokenizer_stage,
-)
+from codelm.data.stages.documents import list_stage, read_stage
+from codelm.data.stages.places import require
+from codelm.data.stages.progress import Progress
+from codelm.data.stages.rows import build_manifest, pack_stage
+from codelm.data.stages.selection import load_selection, select_stage
+from codelm.data.stages.tokens import tokenise_stage, tokenizer_stage
 from codelm.data.store import PARTITION_BYTES
 from codelm.data.workspace import Workspace, cpu_count, discard, find_finished, opened
 from codelm.errors import DataError

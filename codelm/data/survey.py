@@ -11,7 +11,8 @@ from codelm.data.engines.local import LocalEngine
 from codelm.data.prepare import refuse_empty, silent
 from codelm.data.select import SPLITS, select
 from codelm.data.sources.dispatch import list_files
-from codelm.data.stages import READING, Progress, add_row, clean_plan, reporting
+from codelm.data.stages.documents import add_row, clean_plan
+from codelm.data.stages.progress import READING, Progress, reporting
 from codelm.data.store import Plan, partition, plan_bytes
 from codelm.data.workspace import cpu_count, find_finished
 from codelm.tokenizer import load_tokenizer

@@ -8,7 +8,8 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
-from codelm.config.train import DataSourceSection, TrainConfig
+from codelm.config.train import TrainConfig
+from codelm.config.training.data import DataSourceSection
 from codelm.console import is_rank_zero
 from codelm.data.reading.corpus import DEFAULT_WINDOW, Corpus, check_cache_limit, open_corpus
 from codelm.data.reading.fetch import is_remote

@@ -13,7 +13,7 @@ from composer.optim import (
 )
 from lion_pytorch import Lion
 
-from codelm.config.train import (
+from codelm.config.training.optim import (
     AdamWSection,
     ConstantSection,
     CosineSection,

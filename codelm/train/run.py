@@ -1,41 +1,26 @@
 """A training run from a validated configuration: build, resume, fit; or, dry, build everything and try it once."""
 
-import dataclasses
 import logging
 import os
-import platform
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
-from composer import Callback, DataSpec, Time, TimeUnit, Trainer
+from composer import DataSpec, Time, TimeUnit, Trainer
 from composer.utils import dist
-from transformers import PreTrainedModel
 
-import codelm
 from codelm.config.train import TrainConfig
 from codelm.console import is_rank_zero
-from codelm.errors import CheckpointError, ConfigError, EnvironmentFailure
-from codelm.model.lineage import lineage_of_run
+from codelm.errors import EnvironmentFailure
 from codelm.train import composer_args, composer_compat
+from codelm.train.assemble import build_callbacks
 from codelm.train.build import Pieces, build_model, build_pieces, in_batches, plan
-from codelm.train.callbacks.code_eval import CodeEval
-from codelm.train.callbacks.guard import NonFiniteGuard
-from codelm.train.callbacks.progress import Progress
 from codelm.train.callbacks.rng import TrainingRng
-from codelm.train.checkpoint import (
-    RUN_FORMAT,
-    CheckpointSaver,
-    check_same_run,
-    composer_load_path,
-    newest_checkpoint,
-    read_run,
-    tidy,
-)
+from codelm.train.checkpoint import CheckpointSaver, composer_load_path, newest_checkpoint, read_run, tidy
 from codelm.train.compiled import check_compiler, compile_blocks
 from codelm.train.composer_model import ComposerCausalLM, transformer_blocks
 from codelm.train.optim import build_optimizer, build_scheduler, settings_kept
+from codelm.train.record import run_record
+from codelm.train.resume import check_continues, next_step, resume_point
 
 log = logging.getLogger(__name__)
 
@@ -60,14 +45,14 @@ def train(config: TrainConfig) -> Path:
 def _train(config: TrainConfig) -> Path:
     composer_compat.apply()
     save_folder = Path(config.save_folder)
-    resume_from = _resume_point(config, save_folder)
+    resume_from = resume_point(config, save_folder)
     save_folder.mkdir(parents=True, exist_ok=True)
     if is_rank_zero():
         tidy(save_folder)
     dist.initialize_dist(composer_args.device(config), timeout=_PATIENCE_SECONDS)
     pieces = build_pieces(config, dist.get_global_rank(), dist.get_world_size())
     if resume_from is not None:
-        _check_continues(resume_from, config, pieces)
+        check_continues(resume_from, config, pieces)
         done = int(read_run(resume_from)["batch"])
         if done >= pieces.batches:
             log.info("%s already has %d batches; raise max_duration to train on", resume_from, done)
@@ -115,7 +100,7 @@ def _train(config: TrainConfig) -> Path:
         precision=composer_args.precision(config),
         device=composer_args.device(config),
         parallelism_config=composer_args.parallelism(config),
-        callbacks=[rng, NonFiniteGuard(), Progress(pieces.batches), *_code_eval(config, pieces), saver],
+        callbacks=[rng, *build_callbacks(config, pieces), saver],
         loggers=composer_args.loggers(config, save_folder),
         load_path=resume_from and composer_load_path(resume_from, composer_args.saves_sharded(config)),
         load_progress_bar=False,
@@ -141,11 +126,11 @@ def dry_run(config: TrainConfig) -> list[str]:
     """Build everything, make one forward pass, write nothing; return what a run would do, a line each."""
     composer_compat.apply()
     save_folder = Path(config.save_folder)
-    newest = _resume_point(config, save_folder)
+    newest = resume_point(config, save_folder)
     device, precision = composer_args.device(config), composer_args.precision(config)
     pieces = build_pieces(config, dist.get_global_rank(), dist.get_world_size())
     if newest is not None:
-        _check_continues(newest, config, pieces)
+        check_continues(newest, config, pieces)
     if config.compile is not None and device == "cpu":
         check_compiler()
     model = _composer_model(config, pieces)
@@ -159,81 +144,9 @@ def dry_run(config: TrainConfig) -> list[str]:
         f"{type(model.model).__name__}: {model.model.num_parameters():,} parameters on {device} in {precision.value};"
         f" loss of one sample before training {loss:.3f}",
         f"validation samples: {sets or 'none'}",
-        f"would {_next_step(newest, pieces)}; checkpoints go to {save_folder} every {config.save_interval}",
+        f"would {next_step(newest, pieces)}; checkpoints go to {save_folder} every {config.save_interval}",
     ]
-
-
-def _check_continues(checkpoint: Path, config: TrainConfig, pieces: Pieces) -> None:
-    """Refuse a checkpoint of another run before a model is built.
-
-    Raises:
-        CheckpointError: with the differences.
-    """
-    check_same_run(checkpoint, config.model_dump(mode="json"), pieces.tokenizer.fingerprint().to_dict())
-    run = read_run(checkpoint)
-    # A finished run is only reported; older records do not say more than what is also in the training state.
-    if int(run["batch"]) < pieces.batches and "stream" in run["data"]:
-        pieces.data.dataset.identity.check_continues(run["data"]["stream"])
-
-
-def _next_step(newest: Path | None, pieces: Pieces) -> str:
-    if newest is None:
-        return "start afresh"
-    done = int(read_run(newest)["batch"]) >= pieces.batches
-    return f"have nothing to do, {newest} is the end" if done else f"resume from {newest}"
-
-
-def run_record(config: TrainConfig, pieces: Pieces, resume_from: Path | None) -> dict[str, Any]:
-    """What `run.json` says of the run, besides the moment of the checkpoint.
-
-    What the weights descend from is looked up once: when a run goes on, its load_path may be gone.
-    """
-    packages = ["torch", "transformers", "mosaicml", "sentencepiece", "lion-pytorch", "numpy"]
-    identity = pieces.data.dataset.identity
-    dumped = config.model_dump(mode="json")
-    fresh = resume_from is None
-    return {
-        "format": RUN_FORMAT,
-        "config": dumped,
-        "lineage": [a.to_dict() for a in lineage_of_run(dumped)] if fresh else read_run(resume_from).get("lineage", []),
-        "tokenizer": pieces.tokenizer.fingerprint().to_dict(),
-        "data": {
-            "manifest_hash": identity.manifest_hash,
-            "mixture": identity.mixture,
-            "stream": dataclasses.asdict(identity),
-        },
-        "world_size": dist.get_world_size(),
-        "versions": {
-            "codelm": codelm.__version__,
-            "python": platform.python_version(),
-            **{name: version(name) for name in packages},
-        },
-    }
 
 
 def _composer_model(config: TrainConfig, pieces: Pieces) -> ComposerCausalLM:
     return ComposerCausalLM(build_model(config, pieces.tokenizer), torch.from_numpy(pieces.tokenizer.token_bytes()))
-
-
-def _resume_point(config: TrainConfig, save_folder: Path) -> Path | None:
-    if save_folder.exists() and not save_folder.is_dir():
-        raise ConfigError(f"save_folder: {save_folder} is a file; name a folder")
-    newest = newest_checkpoint(save_folder) if save_folder.is_dir() else None
-    if newest is not None and not config.autoresume:
-        raise CheckpointError(
-            f"{save_folder} already holds {newest.name}; set autoresume=true to continue it,"
-            " or choose another save_folder"
-        )
-    return newest
-
-
-def _code_eval(config: TrainConfig, pieces: Pieces) -> list[Callback]:
-    section = config.callbacks.code_eval
-    if section is None:
-        return []
-
-    def fresh_model() -> PreTrainedModel:
-        return build_model(config.model_copy(update={"load_path": None}), pieces.tokenizer)
-
-    is_due = composer_args.every(in_batches(section.interval, config, len(pieces.data.dataset)))
-    return [CodeEval(section, is_due, pieces.tokenizer, config.seed, fresh_model)]

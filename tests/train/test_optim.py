@@ -6,7 +6,7 @@ import pytest
 import torch
 from lion_pytorch import Lion
 
-from codelm.config.train import AdamWSection, LionWSection
+from codelm.config.training.optim import AdamWSection, LionWSection
 from codelm.train.optim import LionW, build_optimizer
 
 

@@ -1,7 +1,7 @@
 """The licence of a file: what its first comment says, else the licence of its repository; and which are kept.
 
-Licences are SPDX expressions. None means that nothing was said. Texts are judged by `licence_texts`, names by
-`licence_ids`; this is no legal advice, and a wrong header is believed.
+Licences are SPDX expressions. None means that nothing was said. Texts are judged by `texts`, names by
+`codelm.spdx`; this is no legal advice, and a wrong header is believed.
 """
 
 import re
@@ -10,8 +10,8 @@ from functools import lru_cache
 from pathlib import PurePosixPath
 
 from codelm.config.cleaning import LicencesSection
-from codelm.data.licences.expressions import combine, is_met, parse_licence
-from codelm.data.licences.ids import ALL_RIGHTS_RESERVED, PERMISSIVE
+from codelm.spdx.expressions import combine, is_met, parse_licence
+from codelm.spdx.ids import ALL_RIGHTS_RESERVED, PERMISSIVE
 from codelm.data.licences.metadata import is_metadata_file, licence_in_metadata
 from codelm.data.licences.texts import licences_in, normalise, own_part, reservation_in
 from codelm.languages import language_of

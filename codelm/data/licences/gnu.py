@@ -2,7 +2,7 @@
 
 import re
 
-from codelm.data.licences.ids import gnu_id
+from codelm.spdx.ids import gnu_id
 
 _TEXT = re.compile(
     r"gnu (?:(affero|lesser|library) )?general public licen[cs]e version (\d)(?: (\d))? (?:\d+ )?"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Any
 
-from codelm.data.licences.expressions import combine, parse_licence
+from codelm.spdx.expressions import combine, parse_licence
 
 _MAX = 400_000
 """Characters of metadata that are read."""

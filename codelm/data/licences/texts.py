@@ -6,9 +6,9 @@ Licences are known by phrases (`licence_phrases`), by name and version, and the 
 
 import re
 
-from codelm.data.licences.expressions import combine, parse_licence
+from codelm.spdx.expressions import combine, parse_licence
 from codelm.data.licences.gnu import gnu_licences
-from codelm.data.licences.ids import ALL_RIGHTS_RESERVED, PROPRIETARY, PUBLIC_DOMAIN, is_known
+from codelm.spdx.ids import ALL_RIGHTS_RESERVED, PROPRIETARY, PUBLIC_DOMAIN, is_known
 from codelm.data.licences.phrases import MARKS
 
 _NOTICE = 6000

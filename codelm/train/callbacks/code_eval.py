@@ -10,7 +10,7 @@ from composer.utils import dist
 from transformers import PreTrainedModel
 
 from codelm.config.eval import HumanEvalSection, SandboxSection
-from codelm.config.train import CodeEvalSection
+from codelm.config.training.callbacks import CodeEvalSection
 from codelm.errors import CodelmError
 from codelm.eval.run import evaluate_humaneval
 from codelm.tokenizer import Tokenizer

@@ -5,6 +5,7 @@ import hashlib
 import http.server
 import json
 import multiprocessing
+import multiprocessing.pool
 import os
 import pickle
 import signal
@@ -336,10 +337,20 @@ def read_all(url: str, folder: Path, data_folder: Path, shards: list[ShardInfo],
     return hashlib.sha256(rows.tobytes()).hexdigest()
 
 
+def forked_pool(processes: int) -> multiprocessing.pool.Pool:
+    """Forked workers that SIGTERM ends.
+
+    Importing Composer sets a handler in Python, which never runs in a worker that the signal meets just before it
+    waits for a task: `terminate` would then wait for it for ever.
+    """
+    by_default = (signal.SIGTERM, signal.SIG_DFL)
+    return multiprocessing.get_context("fork").Pool(processes, initializer=signal.signal, initargs=by_default)
+
+
 def test_processes_share_a_cache_with_a_limit(data: Prepared, server: Server, tmp_path: Path) -> None:
     folder = tmp_path / "cache"
     orders = [[*range(10)], [*range(10)], [*range(9, -1, -1)], [*range(5, 10), *range(5)]]
-    with multiprocessing.get_context("fork").Pool(4) as pool:
+    with forked_pool(4) as pool:
         found = pool.starmap(read_all, [(server.url, folder, data.folder, data.shards, order) for order in orders])
     assert set(found) == {hashlib.sha256(data.rows.tobytes()).hexdigest()}
     assert all(path.suffix in (".mds", ".part") for path in folder.iterdir())
@@ -383,8 +394,7 @@ def test_a_reader_that_was_used_can_be_forked_and_pickled(data: Prepared, server
     copy.prepare([2], [3])
     np.testing.assert_array_equal(copy[25], data.rows[25])
     assert isinstance(copy, ShardReader)
-    context = multiprocessing.get_context("fork")
-    with context.Pool(1) as pool:
+    with forked_pool(1) as pool:
         np.testing.assert_array_equal(pool.apply(prepared_row, (samples,)), data.rows[85])
 
 

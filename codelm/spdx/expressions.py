@@ -6,7 +6,7 @@ An expression is an identifier, or operands with `AND` or `OR` between them; `WI
 import re
 from collections.abc import Callable, Iterable
 
-from codelm.data.licences.ids import EXCEPTIONS, canonical_id, id_of_name
+from codelm.spdx.ids import EXCEPTIONS, canonical_id, id_of_name
 
 _SEPARATORS = (
     (r"\s+or\s+(?!later|newer|any|greater|revised)|\s*\|+\s*", "OR"),

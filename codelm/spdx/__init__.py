@@ -1,0 +1,1 @@
+"""Licences as SPDX names them: identifiers, and expressions of several."""

@@ -1,0 +1,28 @@
+"""The callbacks of a run, from the configuration."""
+
+from composer import Callback
+from transformers import PreTrainedModel
+
+from codelm.config.train import TrainConfig
+from codelm.train import composer_args
+from codelm.train.build import Pieces, build_model, in_batches
+from codelm.train.callbacks.code_eval import CodeEval
+from codelm.train.callbacks.guard import NonFiniteGuard
+from codelm.train.callbacks.progress import Progress
+
+
+def build_callbacks(config: TrainConfig, pieces: Pieces) -> list[Callback]:
+    """All that runs beside training, in the order in which Composer calls it, but for random numbers and checkpoints."""
+    return [NonFiniteGuard(), Progress(pieces.batches), *_code_eval(config, pieces)]
+
+
+def _code_eval(config: TrainConfig, pieces: Pieces) -> list[Callback]:
+    section = config.callbacks.code_eval
+    if section is None:
+        return []
+
+    def fresh_model() -> PreTrainedModel:
+        return build_model(config.model_copy(update={"load_path": None}), pieces.tokenizer)
+
+    is_due = composer_args.every(in_batches(section.interval, config, len(pieces.data.dataset)))
+    return [CodeEval(section, is_due, pieces.tokenizer, config.seed, fresh_model)]
