@@ -7,7 +7,6 @@ from pydantic import Field, model_validator
 from codelm.config.fields import PositiveInt, Section, Seed
 
 
-
 class EvalModelSection(Section):
     """The checkpoint to judge: ours, or a transformers folder or hub id; never with remote code."""
 

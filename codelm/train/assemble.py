@@ -5,14 +5,15 @@ from transformers import PreTrainedModel
 
 from codelm.config.train import TrainConfig
 from codelm.train import composer_args
-from codelm.train.build import Pieces, build_model, in_batches
+from codelm.train.build import Pieces, in_batches
 from codelm.train.callbacks.code_eval import CodeEval
 from codelm.train.callbacks.guard import NonFiniteGuard
 from codelm.train.callbacks.progress import Progress
+from codelm.train.models import build_model
 
 
 def build_callbacks(config: TrainConfig, pieces: Pieces) -> list[Callback]:
-    """All that runs beside training, in the order in which Composer calls it, but for random numbers and checkpoints."""
+    """What runs beside training, in the order in which Composer calls it, but for random numbers and checkpoints."""
     return [NonFiniteGuard(), Progress(pieces.batches), *_code_eval(config, pieces)]
 
 

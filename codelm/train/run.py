@@ -13,11 +13,12 @@ from codelm.console import is_rank_zero
 from codelm.errors import EnvironmentFailure
 from codelm.train import composer_args, composer_compat
 from codelm.train.assemble import build_callbacks
-from codelm.train.build import Pieces, build_model, build_pieces, in_batches, plan
+from codelm.train.build import Pieces, build_pieces, in_batches, plan
 from codelm.train.callbacks.rng import TrainingRng
 from codelm.train.checkpoint import CheckpointSaver, composer_load_path, newest_checkpoint, read_run, tidy
 from codelm.train.compiled import check_compiler, compile_blocks
 from codelm.train.composer_model import ComposerCausalLM, transformer_blocks
+from codelm.train.models import build_model
 from codelm.train.optim import build_optimizer, build_scheduler, settings_kept
 from codelm.train.record import run_record
 from codelm.train.resume import check_continues, next_step, resume_point

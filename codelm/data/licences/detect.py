@@ -10,11 +10,11 @@ from functools import lru_cache
 from pathlib import PurePosixPath
 
 from codelm.config.cleaning import LicencesSection
-from codelm.spdx.expressions import combine, is_met, parse_licence
-from codelm.spdx.ids import ALL_RIGHTS_RESERVED, PERMISSIVE
 from codelm.data.licences.metadata import is_metadata_file, licence_in_metadata
 from codelm.data.licences.texts import licences_in, normalise, own_part, reservation_in
 from codelm.languages import language_of
+from codelm.spdx.expressions import combine, is_met, parse_licence
+from codelm.spdx.ids import ALL_RIGHTS_RESERVED, PERMISSIVE
 
 _HEAD = 8192
 """Characters in which a header must begin and end."""

@@ -6,10 +6,10 @@ Licences are known by phrases (`licence_phrases`), by name and version, and the 
 
 import re
 
-from codelm.spdx.expressions import combine, parse_licence
 from codelm.data.licences.gnu import gnu_licences
-from codelm.spdx.ids import ALL_RIGHTS_RESERVED, PROPRIETARY, PUBLIC_DOMAIN, is_known
 from codelm.data.licences.phrases import MARKS
+from codelm.spdx.expressions import combine, parse_licence
+from codelm.spdx.ids import ALL_RIGHTS_RESERVED, PROPRIETARY, PUBLIC_DOMAIN, is_known
 
 _NOTICE = 6000
 """Characters of normalised words that a notice has at most."""

@@ -69,7 +69,8 @@ def build_manifest(
     """
     splits = {
         split: {
-            language: load_summary(summary_file(space, split, language)) for language in selection.files_and_bytes(split)
+            language: load_summary(summary_file(space, split, language))
+            for language in selection.files_and_bytes(split)
         }
         for split in SPLITS
     }

@@ -19,9 +19,9 @@ from codelm.data.licences.detect import (
     licences_by_folder,
     repository_licence,
 )
+from codelm.data.licences.metadata import licence_in_metadata
 from codelm.spdx.expressions import is_met, parse_licence
 from codelm.spdx.ids import PERMISSIVE, PROPRIETARY
-from codelm.data.licences.metadata import licence_in_metadata
 
 ROOT = Path(__file__).parents[3]
 COMMON = Path("/usr/share/common-licenses")
