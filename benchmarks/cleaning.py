@@ -20,9 +20,9 @@ from codelm.data.contamination.needles import Needles
 from codelm.data.contamination.problems import Problem, load_problems
 from codelm.data.licences import detect as licences
 from codelm.data.licences.detect import header_licence, is_kept, is_licence_file, licences_by_folder, repository_licence
-from codelm.spdx.expressions import parse_licence
 from codelm.data.licences.metadata import is_metadata_file
 from codelm.languages import language_of
+from codelm.spdx.expressions import parse_licence
 
 HEAD = 8192
 PERMISSIVE_ONLY = LicencesSection(keep="permissive", unknown="drop")
