@@ -1,4 +1,4 @@
-"""The command line that the three recipes share: `main.py FILE.yaml [key=value …]` and a few flags."""
+"""The command line that the three recipes share: `main.py FILE.yaml [OVER.yaml …] [key=value …]` and a few flags."""
 
 import argparse
 import json
@@ -100,7 +100,7 @@ def _parser(kind: Kind, description: str | None, prog: str | None) -> _Parser:
     lines = "\n".join(f"  {prog} {example}" for example in examples)
     parser = _Parser(
         prog=prog,
-        usage="%(prog)s FILE.yaml [key=value …] [--dry-run | --print-config | --schema]",
+        usage="%(prog)s FILE.yaml [OVER.yaml …] [key=value …] [--dry-run | --print-config | --schema]",
         description=textwrap.fill(description or about, 100),
         epilog=f"examples:\n{lines}\n  {prog} {examples[0]} --print-config\n\n"
         "Every key of the file is described by --schema; docs/configuration.md explains `extends:`, `${…}` and\n"
@@ -110,7 +110,10 @@ def _parser(kind: Kind, description: str | None, prog: str | None) -> _Parser:
     )
     parser.add_argument("file", nargs="?", metavar="FILE.yaml", help="what to run")
     parser.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="values laid over the file, such as optimizer.lr=1e-4"
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="values laid over the file, such as optimizer.lr=1e-4; and names of YAML files, laid over it before them",
     )
     parser.add_argument("--dry-run", action="store_true", help="check and build everything, say what would run, stop")
     parser.add_argument("--print-config", action="store_true", help="print the whole resolved configuration, stop")

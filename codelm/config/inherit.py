@@ -1,6 +1,7 @@
 """`extends:` — a YAML on top of others — and the rule by which one tree is laid over another."""
 
 import os
+from functools import reduce
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -16,13 +17,15 @@ from codelm.errors import ConfigError
 MAX_FILES = 50
 
 
-def load_chain(path: str, schema: type[Section], problems: list[Problem]) -> Node:
-    """The tree of `path` laid over everything it extends.
+def load_chain(paths: list[str], schema: type[Section], problems: list[Problem]) -> Node:
+    """The trees of files, each with everything that it extends below it, the later laid over the earlier.
 
     Raises:
         ConfigError: a file is absent, unreadable, not YAML, or extends itself.
     """
-    return _load(Path(path), path, schema, problems, (), [0])
+    seen = [0]
+    trees = [_load(Path(path), path, schema, problems, (), seen) for path in paths]
+    return reduce(lambda base, over: merge(base, over, schema), trees)
 
 
 def _load(

@@ -1,4 +1,4 @@
-"""A YAML file and `key=value` arguments → a validated configuration, or all of its problems at once.
+"""YAML files and `key=value` arguments → a validated configuration, or all of its problems at once.
 
 The way of a value: `source` reads files into trees that remember places, `inherit` and `overrides` lay them over
 each other, `interpolate` has OmegaConf resolve `${…}`, pydantic validates, `messages` turns faults into sentences.
@@ -17,7 +17,7 @@ from codelm.config.eval import EvalConfig
 from codelm.config.fields import Section
 from codelm.config.inherit import load_chain
 from codelm.config.messages import likely_name, problems_of
-from codelm.config.overrides import apply_overrides
+from codelm.config.overrides import apply_overrides, is_file
 from codelm.config.shape import models_at, path_of, shape
 from codelm.config.train import TrainConfig
 from codelm.config.tree import KeyPath, Problem
@@ -37,15 +37,19 @@ def load_config(kind: Literal["eval"], path: str, overrides: list[str] = ...) ->
 
 
 def load_config(kind: Kind, path: str, overrides: list[str] | None = None) -> Section:
-    """The configuration in the YAML file `path`, with `key=value` overrides laid over it.
+    """The configuration in the YAML file `path`, with other files and then `key=value` arguments laid over it.
+
+    Args:
+        overrides: `key=value`, and names of YAML files.
 
     Raises:
         ConfigError: one line for each problem, in the order of the files and lines they stand at.
     """
     schema = SCHEMAS[kind]
     problems: list[Problem] = []
-    tree = load_chain(path, schema, problems)
-    tree = apply_overrides(tree, overrides or [], schema, problems)
+    files = [argument for argument in overrides or [] if is_file(argument)]
+    tree = load_chain([path, *files], schema, problems)
+    tree = apply_overrides(tree, [argument for argument in overrides or [] if not is_file(argument)], schema, problems)
     values, broken = interpolate.resolve(tree, problems)
     values = _without_empty_sections(values, schema)
     config = None

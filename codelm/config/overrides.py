@@ -7,6 +7,11 @@ from codelm.config.source import parse_value
 from codelm.config.tree import COMMAND_LINE, Node, Place, Problem, dotted, find, plain
 
 
+def is_file(argument: str) -> bool:
+    """Whether an argument names a YAML file to be laid over the first."""
+    return "=" not in argument and argument.endswith((".yaml", ".yml"))
+
+
 def apply_overrides(root: Node, arguments: list[str], schema: type[Section], problems: list[Problem]) -> Node:
     """The tree with every argument applied in order (a section's `name` first, since it may replace the section)."""
     parsed = []
@@ -47,10 +52,7 @@ def _parse(argument: str, place: Place, problems: list[Problem]) -> tuple[tuple[
     if key.startswith("~"):
         fault = f"a key cannot be deleted; write {key[1:]}=null where null is allowed"
     elif not equals:
-        if key.endswith((".yaml", ".yml")):
-            fault = "one YAML file is enough; to build on another, write `extends: other.yaml` in it"
-        else:
-            fault = "is not `key=value`, such as optimizer.lr=1e-4 (no spaces around the =)"
+        fault = "is not `key=value`, such as optimizer.lr=1e-4 (no spaces around the =)"
     elif key.startswith("+"):
         fault = f"no plus sign is needed; write {key.lstrip('+')}={text}"
     elif not key.strip():

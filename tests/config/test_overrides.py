@@ -51,9 +51,26 @@ def test_interpolation_sees_overrides(load, write):
     assert load("save_folder=out/${run_name}", "run_name=new").save_folder == "out/new"
 
 
+def test_files_are_laid_over_the_first_in_order_and_arguments_over_them(load, write):
+    write("base.yaml", "seed: 1\ndevice_eval_batch_size: 2\n")
+    write("a.yaml", "extends: base.yaml\nseed: 2\nmodel: {n_layers: 2}\n")
+    write("b.yml", "seed: 3\ntrain_data: {mixture: {rust: 1}}\n")
+    config = load("max_duration=1ba", "a.yaml", "device_eval_batch_size=4", "b.yml")
+    assert (config.seed, config.max_duration, config.device_eval_batch_size) == (3, "1ba", 4)
+    assert (config.model.n_layers, config.model.d_model) == (2, 128)
+    assert config.train_data.mixture == {"rust": 1.0}
+
+
+def test_a_problem_of_a_file_laid_over_is_reported_at_its_own_line(problems, write):
+    path = write("x.yaml", "train")
+    assert problems("train", path, write("over.yaml", "seed: 1\nmodel:\n  n_layer: 2\n")) == [
+        "over.yaml:3:3: model.n_layer: unknown key; write `model.n_layers`"
+    ]
+    assert problems("train", path, "absent.yaml") == ["absent.yaml: no such file; that folder has over.yaml, x.yaml"]
+
+
 MALFORMED = {
     "seed": "is not `key=value`, such as optimizer.lr=1e-4 (no spaces around the =)",
-    "other.yaml": "one YAML file is enough; to build on another, write `extends: other.yaml` in it",
     "+seed=3": "no plus sign is needed; write seed=3",
     "++seed=3": "no plus sign is needed; write seed=3",
     "~seed=3": "a key cannot be deleted; write seed=null where null is allowed",
