@@ -10,7 +10,7 @@ from codelm.config.training.callbacks import CallbacksSection
 from codelm.config.training.data import EvalDataSection, TokenizerSection, TrainDataSection
 from codelm.config.training.loggers import LoggersSection
 from codelm.config.training.optim import AlgorithmsSection, ConstantSection, OptimizerSection, SchedulerSection
-from codelm.config.training.parallel import CompileSection, FSDPSection
+from codelm.config.training.parallel import ActivationCheckpointing, CompileSection, FSDPSection, MicrobatchSize
 
 
 class TrainConfig(Section):
@@ -30,8 +30,10 @@ class TrainConfig(Section):
     max_duration: PositiveDuration
     global_train_batch_size: PositiveInt
     """Samples in an optimizer step, over all ranks."""
-    device_train_microbatch_size: PositiveInt
-    """Samples in one forward and backward pass on one device; the rest is gradient accumulation."""
+    device_train_microbatch_size: MicrobatchSize
+    """Samples in one forward and backward pass on one device; the rest is gradient accumulation. auto: tried before the
+    first step, the fastest that fits in memory; resuming keeps it.
+    """
     device_eval_batch_size: PositiveInt = 8
     eval_interval: PositiveDuration | None = None
     """null evaluates at the end only."""
@@ -41,8 +43,8 @@ class TrainConfig(Section):
     precision: Literal["auto", "fp32", "amp_bf16"] = "auto"
     """auto: amp_bf16 on GPU, fp32 on CPU."""
     fsdp_config: FSDPSection | None = None
-    activation_checkpointing: bool = False
-    """Recompute each block's activations in the backward pass: less memory, about a third more time."""
+    activation_checkpointing: ActivationCheckpointing = None
+    """true: recompute each block's activations in the backward pass: less memory, about a third more time."""
     compile: CompileSection | None = None
     """null runs the model as it is written."""
     callbacks: CallbacksSection = CallbacksSection()
@@ -57,9 +59,10 @@ class TrainConfig(Section):
 
     @model_validator(mode="after")
     def _batches_fit(self) -> "TrainConfig":
-        if self.global_train_batch_size % self.device_train_microbatch_size:
+        size = self.device_train_microbatch_size
+        if size != "auto" and self.global_train_batch_size % size:
             raise ValueError(
                 f"global_train_batch_size {self.global_train_batch_size} is not divisible by"
-                f" device_train_microbatch_size {self.device_train_microbatch_size}"
+                f" device_train_microbatch_size {size}"
             )
         return self

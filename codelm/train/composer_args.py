@@ -8,8 +8,8 @@ from composer import Algorithm, DataSpec, Evaluator, Event
 from composer.algorithms import GradientClipping
 from composer.core import Precision
 from composer.loggers import LoggerDestination, TensorboardLogger, WandBLogger
+from composer.utils import dist
 from composer.utils.misc import create_interval_scheduler
-from composer.utils.parallelism import FSDP2Config
 from torch.utils.data import DataLoader
 
 from codelm.config.train import TrainConfig
@@ -17,6 +17,7 @@ from codelm.errors import ConfigError, EnvironmentFailure
 from codelm.train.callbacks.metrics_file import MetricsFile
 from codelm.train.callbacks.progress import tokens_in
 from codelm.train.composer_model import Batch
+from codelm.train.parallel.fsdp import fsdp_config
 
 # The last evaluation comes before the last checkpoint, so that a kill between them loses neither.
 _LAST_EVENTS = {Event.BATCH_END}
@@ -60,13 +61,11 @@ def saves_sharded(config: TrainConfig) -> bool:
 
 
 def parallelism(config: TrainConfig) -> dict[str, Any] | None:
-    """FSDP2, or None for DDP."""
+    """FSDP, or None for DDP."""
     if config.fsdp_config is None:
         return None
-    section = config.fsdp_config
-    fsdp = FSDP2Config(reshard_after_forward=section.reshard_after_forward, state_dict_type=section.state_dict_type)
     # Under the key "fsdp2" Composer ignores it and trains unsharded.
-    return {"fsdp": fsdp}
+    return {"fsdp": fsdp_config(config.fsdp_config, dist.get_world_size(), dist.get_local_world_size())}
 
 
 def algorithms(config: TrainConfig) -> list[Algorithm]:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import composer.distributed.prepare_distributed as prepare_distributed
 import composer.utils.checkpoint as composer_checkpoint
 import numpy as np
 import torch
@@ -19,6 +20,8 @@ import torch.distributed as torch_dist
 from composer import Trainer
 from packaging.version import Version
 from torch.torch_version import TorchVersion
+
+from codelm.train.parallel.initial import materialise
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +40,8 @@ def apply() -> None:
     _load_without_pickled_code()
     _average_on_gloo()
     _survive_batches_without_loss()
+    # Composer 0.32's own allocates on CUDA whatever the device is, and would draw other weights than an unsharded run.
+    prepare_distributed.meta_init = materialise
 
 
 def _load_without_pickled_code() -> None:

@@ -1,11 +1,12 @@
 """A transformers causal language model as a ComposerModel."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from composer.models import ComposerModel
+from composer.utils import dist
 from torchmetrics import Metric
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
@@ -24,7 +25,9 @@ class ComposerCausalLM(ComposerModel):
     def __init__(self, model: PreTrainedModel, token_bytes: torch.Tensor) -> None:
         super().__init__()
         self.model = model
-        self.masks_documents = isinstance(model, ReplitCodeForCausalLM) or masks_documents(model)
+        # FSDP1 puts a wrapper in the model's place.
+        self.takes_sequence_id = isinstance(model, ReplitCodeForCausalLM)
+        self.masks_documents = self.takes_sequence_id or _rank_zeros(lambda: masks_documents(model))
         self.token_bytes = token_bytes
         self.eval_metrics = {"CrossEntropy": CrossEntropy(), "BitsPerByte": BitsPerByte(token_bytes)}
         blocks = set(transformer_blocks(model))
@@ -52,7 +55,7 @@ class ComposerCausalLM(ComposerModel):
         metric.update(outputs, batch["labels"])
 
     def _inputs(self, batch: Batch) -> dict[str, Any]:
-        if isinstance(self.model, ReplitCodeForCausalLM):
+        if self.takes_sequence_id:
             return {"input_ids": batch["input_ids"], "sequence_id": batch["sequence_id"], "use_cache": False}
         if not self.masks_documents:
             return {"input_ids": batch["input_ids"], "use_cache": False}
@@ -88,6 +91,15 @@ def masks_documents(model: PreTrainedModel) -> bool:
     finally:
         model.train(training)
     return torch.allclose(packed, alone, atol=1e-3 * float(alone.abs().max()))
+
+
+def _rank_zeros(find: Callable[[], bool]) -> bool:
+    """What rank 0 finds, on all ranks; the others may hold a model without values."""
+    if not torch.distributed.is_initialized():
+        return find()
+    found = [find() if dist.get_global_rank() == 0 else False]
+    dist.broadcast_object_list(found)
+    return found[0]
 
 
 def transformer_blocks(model: PreTrainedModel) -> list[torch.nn.Module]:

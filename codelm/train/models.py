@@ -8,9 +8,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from codelm.config.model import HfCausalLMSection, ReplitCodeSection
 from codelm.config.train import TrainConfig
 from codelm.errors import CheckpointError, ConfigError, TokenizerError
-from codelm.model import ReplitCodeConfig, ReplitCodeForCausalLM
+from codelm.model import ReplitCodeConfig
 from codelm.model.pretrained import load
 from codelm.tokenizer import Tokenizer
+from codelm.train.parallel.initial import fresh_model
 
 
 def build_model(config: TrainConfig, tokenizer: Tokenizer) -> PreTrainedModel:
@@ -18,7 +19,7 @@ def build_model(config: TrainConfig, tokenizer: Tokenizer) -> PreTrainedModel:
     torch.manual_seed(config.seed)
     section = config.model
     if isinstance(section, ReplitCodeSection):
-        model = ReplitCodeForCausalLM(replit_code_config(section, config.max_seq_len, tokenizer))
+        model = fresh_model(replit_code_config(section, config.max_seq_len, tokenizer), config.seed)
     else:
         model = _transformers_model(section)
         longest = getattr(model.config, "max_position_embeddings", None)
@@ -34,10 +35,6 @@ def build_model(config: TrainConfig, tokenizer: Tokenizer) -> PreTrainedModel:
             )
     if config.load_path is not None:
         take_weights(model, config.load_path, tokenizer)
-    if config.activation_checkpointing:
-        if not model.supports_gradient_checkpointing:
-            raise ConfigError(f"activation_checkpointing: {type(model).__name__} has none; set it to false")
-        model.gradient_checkpointing_enable({"use_reentrant": False})
     return model.float()
 
 

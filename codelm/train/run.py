@@ -2,15 +2,19 @@
 
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from composer import DataSpec, Time, TimeUnit, Trainer
+from composer import DataSpec, Trainer
 from composer.utils import dist
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import PreTrainedModel
 
 from codelm.config.train import TrainConfig
 from codelm.console import is_rank_zero
 from codelm.errors import EnvironmentFailure
+from codelm.tokenizer import Tokenizer
 from codelm.train import composer_args, composer_compat
 from codelm.train.assemble import build_callbacks
 from codelm.train.build import Pieces, build_pieces, in_batches, plan
@@ -19,7 +23,10 @@ from codelm.train.checkpoint import CheckpointSaver, composer_load_path, newest_
 from codelm.train.compiled import check_compiler, compile_blocks
 from codelm.train.composer_model import ComposerCausalLM, transformer_blocks
 from codelm.train.models import build_model
-from codelm.train.optim import build_optimizer, build_scheduler, settings_kept
+from codelm.train.optim.build import build_optimizer, settings_kept
+from codelm.train.parallel.activations import checkpoint_activations, offload_activations
+from codelm.train.parallel.building import build_on_ranks
+from codelm.train.parallel.fsdp import check_fsdp
 from codelm.train.record import run_record
 from codelm.train.resume import check_continues, next_step, resume_point
 
@@ -46,6 +53,7 @@ def train(config: TrainConfig) -> Path:
 def _train(config: TrainConfig) -> Path:
     composer_compat.apply()
     save_folder = Path(config.save_folder)
+    check_fsdp(config, composer_args.device(config))
     resume_from = resume_point(config, save_folder)
     save_folder.mkdir(parents=True, exist_ok=True)
     if is_rank_zero():
@@ -66,7 +74,7 @@ def _train(config: TrainConfig) -> Path:
 
     # A checkpoint's weights replace those of load_path, which may be gone by then.
     first_weights = config if resume_from is None else config.model_copy(update={"load_path": None})
-    model = _composer_model(first_weights, pieces)
+    model = _composer_model(first_weights, pieces, build_on_ranks)
     if config.compile is not None:
         compile_blocks(transformer_blocks(model.model), composer_args.device(config))
     log.info("%s: %s parameters", type(model.model).__name__, f"{model.model.num_parameters():,}")
@@ -82,13 +90,13 @@ def _train(config: TrainConfig) -> Path:
         run_record(config, pieces, resume_from),
     )
     rng = TrainingRng()
-    warmup = Time(in_batches(config.scheduler.t_warmup, config, per_epoch), TimeUnit.BATCH)
     optimizer = build_optimizer(config.optimizer, model)
     keep_settings = settings_kept(optimizer)
     trainer = Trainer(
         model=model,
         optimizers=optimizer,
-        schedulers=build_scheduler(config.scheduler, warmup),
+        schedulers=LambdaLR(optimizer, pieces.learning_rate),
+        step_schedulers_every_batch=True,
         algorithms=composer_args.algorithms(config),
         train_dataloader=DataSpec(pieces.train_loader, get_num_tokens_in_batch=composer_args.count_tokens),
         eval_dataloader=composer_args.evaluators(pieces.eval_loaders),
@@ -129,12 +137,13 @@ def dry_run(config: TrainConfig) -> list[str]:
     save_folder = Path(config.save_folder)
     newest = resume_point(config, save_folder)
     device, precision = composer_args.device(config), composer_args.precision(config)
+    check_fsdp(config, device)
     pieces = build_pieces(config, dist.get_global_rank(), dist.get_world_size())
     if newest is not None:
         check_continues(newest, config, pieces)
     if config.compile is not None and device == "cpu":
         check_compiler()
-    model = _composer_model(config, pieces)
+    model = _composer_model(config, pieces, build_model)
     build_optimizer(config.optimizer, model)
     sample = {key: value[:1] for key, value in next(iter(pieces.train_loader)).items()}
     with torch.no_grad():
@@ -149,5 +158,13 @@ def dry_run(config: TrainConfig) -> list[str]:
     ]
 
 
-def _composer_model(config: TrainConfig, pieces: Pieces) -> ComposerCausalLM:
-    return ComposerCausalLM(build_model(config, pieces.tokenizer), torch.from_numpy(pieces.tokenizer.token_bytes()))
+def _composer_model(
+    config: TrainConfig, pieces: Pieces, build: Callable[[TrainConfig, Tokenizer], PreTrainedModel]
+) -> ComposerCausalLM:
+    model = build(config, pieces.tokenizer)
+    blocks = transformer_blocks(model)
+    if config.activation_checkpointing is not None:
+        checkpoint_activations(model, blocks, config.activation_checkpointing)
+    if config.fsdp_config is not None and config.fsdp_config.activation_cpu_offload:
+        offload_activations(blocks)
+    return ComposerCausalLM(model, torch.from_numpy(pieces.tokenizer.token_bytes()))

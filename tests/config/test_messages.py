@@ -108,8 +108,8 @@ ONE_LINE = [
     ("train", "precision: bf16", "precision: `bf16` is none of auto, fp32, amp_bf16; did you mean `amp_bf16`?"),
     ("train", "device: cuda", "device: `cuda` is none of auto, cpu, gpu; did you mean `gpu`?"),
     ("train", "device: 3", "device: the number 3 is none of auto, cpu, gpu"),
-    ("train", "fsdp_config: {version: 1}", "fsdp_config.version: the number 1 is not 2"),
-    ("train", "fsdp_config: {version: '2'}", "fsdp_config.version: the text `2` is not 2"),
+    ("train", "fsdp_config: {version: 3}", "fsdp_config.version: the number 3 is none of 1, 2"),
+    ("train", "fsdp_config: {version: '2'}", "fsdp_config.version: the text `2` is none of 1, 2"),
     ("data", "languages: [python, js]", "languages[1]: `js` is none of the 20 languages; did you mean `javascript`?"),
     (
         "data",

@@ -1,0 +1,1 @@
+"""How a run is spread over ranks: FSDP, first weights, activation checkpointing, the microbatch size."""
