@@ -122,7 +122,7 @@ def trained(args: argparse.Namespace) -> dict[str, Any]:
     from codelm.model.loss import choose
     from codelm.train.compiled import compile_blocks
     from codelm.train.composer_model import transformer_blocks
-    from codelm.train.optim import LionW
+    from codelm.train.optim.lionw import LionW
 
     rung = RUNG.fullmatch(args.ladder[0])
     assert rung is not None, "a rung is a number of samples, with `ac` for activation checkpointing"

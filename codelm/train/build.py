@@ -16,6 +16,7 @@ from codelm.train.data import (
     check_passes,
     data_plan,
 )
+from codelm.train.optim.schedules import Schedule, schedule
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Pieces:
     eval_loaders: dict[str, DataLoader]
     batches: int
     """The optimizer steps of the whole run."""
+    learning_rate: Schedule
 
 
 def build_pieces(config: TrainConfig, rank: int, world_size: int) -> Pieces:
@@ -36,12 +38,14 @@ def build_pieces(config: TrainConfig, rank: int, world_size: int) -> Pieces:
     data = build_training_data(config, tokenizer)
     batches = in_batches(config.max_duration, config, len(data.dataset))
     check_passes(config, data, batches)
+    learning_rate = schedule(config.scheduler, batches, lambda time: in_batches(time, config, len(data.dataset)))
     return Pieces(
         tokenizer=tokenizer,
         data=data,
         train_loader=build_train_loader(config, data, tokenizer, rank, world_size),
         eval_loaders=build_eval_loaders(config, tokenizer, rank, world_size),
         batches=batches,
+        learning_rate=learning_rate,
     )
 
 

@@ -7,7 +7,8 @@ import torch
 from lion_pytorch import Lion
 
 from codelm.config.training.optim import AdamWSection, LionWSection
-from codelm.train.optim import LionW, build_optimizer
+from codelm.train.optim.build import build_optimizer
+from codelm.train.optim.lionw import LionW
 
 
 def weights(seed: int = 0) -> list[torch.nn.Parameter]:
