@@ -6,22 +6,20 @@ sockets), then `end`; it says `died` when a program ends of itself.
 """
 
 import array
-import contextlib
 import json
 import os
 import select
 import signal
 import socket
 import sys
-import time
 from typing import Any
 
 from codelm.eval.judge import candidate
 from codelm.eval.sandbox import kernel
+from codelm.eval.sandbox.burial import bury, is_dead
 from codelm.eval.sandbox.confine import Isolation, Limits, confine
 from codelm.eval.sandbox.interpreter import LIBRARY_HANDLE
 
-_BURIAL_SECONDS = 5.0
 _CONNECTION_HANDLE = 240
 REFUSED = 97
 """The exit status of a process that could not be confined; the program was then never read."""
@@ -87,7 +85,7 @@ def _run(control: socket.socket, limits: Limits, isolation: Isolation, ruleset: 
         ready, _, _ = select.select([control, woken], [], [])
         if woken in ready:
             os.read(woken, 4096)
-            if child is not None and not announced and _is_dead(child):
+            if child is not None and not announced and is_dead(child):
                 announced = True
                 control.send(b'{"died": true}')
         if control not in ready:
@@ -96,7 +94,7 @@ def _run(control: socket.socket, limits: Limits, isolation: Isolation, ruleset: 
         if not data:
             # The worker is gone, or done: nothing of the last program may outlive it.
             if child is not None:
-                _bury(child, user, 0.0)
+                bury(child, user, 0.0)
             os._exit(0)
         order = json.loads(data)
         if "start" in order:
@@ -109,7 +107,7 @@ def _run(control: socket.socket, limits: Limits, isolation: Isolation, ruleset: 
             for handle in handles:
                 os.close(handle)
         elif child is not None:
-            control.send(json.dumps(_bury(child, user, order["end"])).encode())
+            control.send(json.dumps(bury(child, user, order["end"])).encode())
             child = None
 
 
@@ -138,76 +136,3 @@ def _become(
         candidate.serve(connection)
     finally:
         os._exit(1)
-
-
-def _is_dead(child: int) -> bool:
-    return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-
-
-def _bury(child: int, user: int | None, patience: float) -> dict[str, Any]:
-    deadline = time.monotonic() + patience
-    while not (alone := _is_dead(child)) and time.monotonic() < deadline:
-        time.sleep(0.001)
-    if not alone:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child, signal.SIGKILL)
-        os.kill(child, signal.SIGKILL)
-    _, status, usage = os.wait4(child, 0)
-    survivors, clean = _bury_descendants(user)
-    return {
-        "status": status,
-        "alone": alone,
-        "cpu_seconds": usage.ru_utime + usage.ru_stime,
-        "max_rss": usage.ru_maxrss * (1024 if sys.platform == "linux" else 1),
-        "survivors": survivors,
-        "clean": clean,
-    }
-
-
-def _bury_descendants(user: int | None) -> tuple[int, bool]:
-    """Orphans of the program are now ours (we are their subreaper): kill until none is left."""
-    survivors = 0
-    deadline = time.monotonic() + _BURIAL_SECONDS
-    while time.monotonic() < deadline:
-        try:
-            pid, _ = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return survivors, True
-        if pid:
-            survivors += 1
-            continue
-        if user is not None:
-            _kill_user(user)
-        for orphan in _descendants(os.getpid()):
-            with contextlib.suppress(OSError):
-                os.kill(orphan, signal.SIGKILL)
-        time.sleep(0.001)
-    return survivors, False
-
-
-def _kill_user(user: int) -> None:
-    killer = os.fork()
-    if killer == 0:
-        try:
-            os.setresuid(user, user, user)
-            os.kill(-1, signal.SIGKILL)
-        finally:
-            os._exit(0)
-    os.waitpid(killer, 0)
-
-
-def _descendants(pid: int) -> list[int]:
-    found = []
-    try:
-        tasks = os.listdir(f"/proc/{pid}/task")
-    except OSError:
-        return found
-    for task in tasks:
-        try:
-            with open(f"/proc/{pid}/task/{task}/children") as children:
-                own = [int(child) for child in children.read().split()]
-        except OSError:
-            continue
-        for child in own:
-            found += [child, *_descendants(child)]
-    return found
