@@ -4,15 +4,17 @@ Every file of a document keeps a line of its own in `documents.jsonl`, with the 
 row × max_seq_len + offset. A file that is cut into several places has a line for each, numbered by `part`.
 """
 
-import json
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any, Protocol, TextIO
 
 import numpy as np
 
 from codelm.data.packing.best_fit import best_fit
 from codelm.data.shards import MASK_DTYPE, ShardWriter
+from codelm.data.store import json_line
 
 _BLOCK_TOKENS = 1 << 20
 WINDOW_PIECES = 100_000
@@ -213,11 +215,12 @@ def _cut(document: TokenDocument, length: int) -> Iterator[_Piece]:
     if total <= length:
         yield _Piece(document.tokens, document.loss_mask, document.files)
         return
-    ends = np.cumsum([fields["tokens"] for fields in document.files])
+    ends = list(accumulate(fields["tokens"] for fields in document.files))
     for first in range(0, total, length):
         end = min(first + length, total)
         files = []
-        for fields, file_end in zip(*_files_between(document.files, ends, first, end), strict=True):
+        for number in range(bisect_right(ends, first), bisect_left(ends, end) + 1):
+            fields, file_end = document.files[number], ends[number]
             file_start = file_end - fields["tokens"]
             part = {"tokens": min(end, file_end) - max(first, file_start)}
             if part["tokens"] < fields["tokens"]:
@@ -225,15 +228,6 @@ def _cut(document: TokenDocument, length: int) -> Iterator[_Piece]:
             files.append({**fields, **part})
         mask = None if document.loss_mask is None else document.loss_mask[first:end]
         yield _Piece(document.tokens[first:end], mask, files)
-
-
-def _files_between(
-    files: list[dict[str, Any]], ends: np.ndarray, first: int, end: int
-) -> tuple[list[dict[str, Any]], list[int]]:
-    """The files that have tokens from `first` to `end`, and where each of them ends."""
-    begin = int(np.searchsorted(ends, first, side="right"))
-    stop = int(np.searchsorted(ends, end, side="left")) + 1
-    return files[begin:stop], ends[begin:stop].tolist()
 
 
 def _in_order_of_first(row_of: np.ndarray) -> np.ndarray:
@@ -245,4 +239,4 @@ def _in_order_of_first(row_of: np.ndarray) -> np.ndarray:
 
 
 def _write_line(lines: TextIO, fields: dict[str, Any], start: int) -> None:
-    lines.write(json.dumps({**fields, "start": start}) + "\n")
+    lines.write(json_line({**fields, "start": start}))

@@ -5,7 +5,6 @@ the ids) and, where some text has no loss, `….mask` (a byte a token).
 """
 
 import functools
-import json
 from array import array
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -22,7 +21,7 @@ from codelm.data.packing.context import SourceFile, encode_repository, in_order,
 from codelm.data.packing.pack import GOES_ON
 from codelm.data.select import LEFT_OUT, SPLITS
 from codelm.data.shards import flush_to_disk, token_dtype
-from codelm.data.store import Record, read_texts
+from codelm.data.store import Record, json_line, read_texts
 from codelm.tokenizer import Tokenizer, load_tokenizer
 
 
@@ -168,7 +167,7 @@ class _Stream:
             "tokens": len(ids),
         }
         self._tokens.write(ids.data)
-        self._lines.write(json.dumps({**fields, GOES_ON: True} if goes_on else fields) + "\n")
+        self._lines.write(json_line({**fields, GOES_ON: True} if goes_on else fields))
         if mask is not None and self._mask is None:
             self._mask = self._files.enter_context(self._mask_file.open("wb"))
             self._mask.write(b"\x01" * self._written)
