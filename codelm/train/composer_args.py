@@ -4,8 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from composer import Algorithm, DataSpec, Evaluator, Event
-from composer.algorithms import GradientClipping
+from composer import DataSpec, Evaluator, Event
 from composer.core import Precision
 from composer.loggers import LoggerDestination, TensorboardLogger, WandBLogger
 from composer.utils import dist
@@ -66,14 +65,6 @@ def parallelism(config: TrainConfig) -> dict[str, Any] | None:
         return None
     # Under the key "fsdp2" Composer ignores it and trains unsharded.
     return {"fsdp": fsdp_config(config.fsdp_config, dist.get_world_size(), dist.get_local_world_size())}
-
-
-def algorithms(config: TrainConfig) -> list[Algorithm]:
-    """Composer's algorithms."""
-    clipping = config.algorithms.gradient_clipping
-    if clipping is None:
-        return []
-    return [GradientClipping(clipping_type=clipping.clipping_type, clipping_threshold=clipping.clipping_threshold)]
 
 
 def every(batches: int) -> Any:

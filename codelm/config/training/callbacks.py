@@ -6,6 +6,8 @@ from pydantic import Field
 
 from codelm.config.fields import PositiveDuration, PositiveInt, Section
 
+NonNegativeInt = Annotated[int, Field(ge=0)]
+
 
 class CodeEvalSection(Section):
     """Generate completions for HumanEval, run them in the sandbox, log pass@1."""
@@ -20,7 +22,15 @@ class CodeEvalSection(Section):
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
 
 
-class CallbacksSection(Section):
-    """What runs beside training; progress, the metrics file and the NaN guard are always on."""
+class NanGuardSection(Section):
+    """A step whose loss or gradient is NaN or infinite is skipped on all ranks; it cannot be turned off."""
 
+    max_skipped_steps: NonNegativeInt = 10
+    """In a row; one more ends the run, with a checkpoint. 0 ends it at the first."""
+
+
+class CallbacksSection(Section):
+    """What runs beside training; progress and the metrics file are always on."""
+
+    nan_guard: NanGuardSection = NanGuardSection()
     code_eval: CodeEvalSection | None = None

@@ -127,13 +127,14 @@ SchedulerSection = Annotated[
 
 
 class GradientClippingSection(Section):
-    """Composer's GradientClipping."""
+    """Before every step, over all ranks."""
 
     clipping_type: Literal["norm", "value"] = "norm"
+    """norm: of all gradients together; value: of each element."""
     clipping_threshold: Annotated[float, Field(gt=0)] = 1.0
 
 
 class AlgorithmsSection(Section):
-    """Composer algorithms."""
+    """What llm-foundry has under this name; null turns one off."""
 
     gradient_clipping: GradientClippingSection | None = GradientClippingSection()
