@@ -130,7 +130,8 @@ class HfCausalLMSection(Section):
     pretrained_model_name_or_path: str
     pretrained: bool = True
     """false keeps the architecture and initialises the weights afresh."""
-    attn_impl: Literal["sdpa", "eager"] = "sdpa"
+    attn_impl: Literal["sdpa", "eager", "flash"] = "sdpa"
+    """sdpa: CPU and GPU; eager: for the few models that have nothing else; flash: the flash-attn package, on GPU."""
 
 
 ModelSection = Annotated[ReplitCodeSection | HfCausalLMSection, Field(discriminator="name")]

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from composer.models import ComposerModel
@@ -11,12 +11,14 @@ from torchmetrics import Metric
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from codelm.model import ReplitCodeForCausalLM
+from codelm.train.chunked_loss import compute_loss_in_chunks, has_plain_head
 from codelm.train.metrics import BitsPerByte, CrossEntropy, token_losses
+from codelm.train.packed import Way, find_way, model_inputs, model_labels
 
 log = logging.getLogger(__name__)
 
 Batch = Mapping[str, torch.Tensor]
+_T = TypeVar("_T")
 
 
 class ComposerCausalLM(ComposerModel):
@@ -25,9 +27,10 @@ class ComposerCausalLM(ComposerModel):
     def __init__(self, model: PreTrainedModel, token_bytes: torch.Tensor) -> None:
         super().__init__()
         self.model = model
-        # FSDP1 puts a wrapper in the model's place.
-        self.takes_sequence_id = isinstance(model, ReplitCodeForCausalLM)
-        self.masks_documents = self.takes_sequence_id or _rank_zeros(lambda: masks_documents(model))
+        self.way, plain_head = _rank_zeros(lambda: (find_way(model), has_plain_head(model)))
+        self.masks_documents = self.way is not Way.NONE
+        if plain_head:
+            compute_loss_in_chunks(model)
         self.token_bytes = token_bytes
         self.eval_metrics = {"CrossEntropy": CrossEntropy(), "BitsPerByte": BitsPerByte(token_bytes)}
         blocks = set(transformer_blocks(model))
@@ -36,7 +39,7 @@ class ComposerCausalLM(ComposerModel):
 
     def forward(self, batch: Batch) -> CausalLMOutputWithPast:
         """The model's output with its loss, the mean over predicted tokens of the (micro)batch."""
-        return self.model(labels=batch["labels"], **self._inputs(batch))
+        return self.model(labels=model_labels(self.way, batch["labels"]), **self._inputs(batch))
 
     def loss(self, outputs: CausalLMOutputWithPast, batch: Batch, *args: Any, **kwargs: Any) -> torch.Tensor:
         assert outputs.loss is not None
@@ -46,7 +49,8 @@ class ComposerCausalLM(ComposerModel):
 
     def eval_forward(self, batch: Batch, outputs: Any = None) -> torch.Tensor:
         """The loss of each predicted token: (batch, seq - 1)."""
-        return token_losses(self.model(**self._inputs(batch)).logits, batch["labels"])
+        logits = self.model(**self._inputs(batch)).logits
+        return token_losses(logits.view(*batch["labels"].shape, -1), batch["labels"])
 
     def get_metrics(self, is_train: bool = False) -> dict[str, Metric]:
         return {} if is_train else self.eval_metrics
@@ -55,49 +59,14 @@ class ComposerCausalLM(ComposerModel):
         metric.update(outputs, batch["labels"])
 
     def _inputs(self, batch: Batch) -> dict[str, Any]:
-        if self.takes_sequence_id:
-            return {"input_ids": batch["input_ids"], "sequence_id": batch["sequence_id"], "use_cache": False}
-        if not self.masks_documents:
-            return {"input_ids": batch["input_ids"], "use_cache": False}
-        return {
-            "input_ids": batch["input_ids"],
-            "attention_mask": document_mask(batch["sequence_id"], self.model.dtype),
-            "position_ids": document_positions(batch["sequence_id"]),
-            "use_cache": False,
-        }
+        return {**model_inputs(self.way, batch, self.model.dtype), "use_cache": False}
 
 
-def masks_documents(model: PreTrainedModel) -> bool:
-    """Whether the model lets packed documents be masked from each other: tried on it, not looked up.
-
-    Two documents packed in a row must give the logits of the second one alone.
-    """
-    training = model.training
-    model.eval()
-    ids = torch.arange(12, device=model.device)[None] % model.config.vocab_size
-    sequence_id = (torch.arange(12, device=model.device) >= 5).long()[None]
-    try:
-        with torch.no_grad():
-            packed = model(
-                input_ids=ids,
-                attention_mask=document_mask(sequence_id, model.dtype),
-                position_ids=document_positions(sequence_id),
-                use_cache=False,
-            ).logits[:, 5:]
-            alone = model(input_ids=ids[:, 5:], use_cache=False).logits
-    except (TypeError, ValueError, RuntimeError, IndexError) as error:
-        log.info("%s takes no mask of packed documents: %s", type(model).__name__, error)
-        return False
-    finally:
-        model.train(training)
-    return torch.allclose(packed, alone, atol=1e-3 * float(alone.abs().max()))
-
-
-def _rank_zeros(find: Callable[[], bool]) -> bool:
+def _rank_zeros(find: Callable[[], _T]) -> _T:
     """What rank 0 finds, on all ranks; the others may hold a model without values."""
     if not torch.distributed.is_initialized():
         return find()
-    found = [find() if dist.get_global_rank() == 0 else False]
+    found: list[Any] = [find() if dist.get_global_rank() == 0 else None]
     dist.broadcast_object_list(found)
     return found[0]
 
@@ -106,20 +75,3 @@ def transformer_blocks(model: PreTrainedModel) -> list[torch.nn.Module]:
     """The repeated layers of a model: the longest ModuleList in it."""
     lists = [module for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
     return list(max(lists, key=len, default=[]))
-
-
-def document_mask(sequence_id: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """The additive attention mask (batch, 1, seq, seq) of packed documents: causal, and never across documents."""
-    seq = sequence_id.shape[1]
-    causal = torch.ones(seq, seq, dtype=torch.bool, device=sequence_id.device).tril()
-    visible = causal & (sequence_id[:, :, None] == sequence_id[:, None, :])
-    lowest = torch.finfo(dtype).min
-    return torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill_(~visible, lowest)[:, None]
-
-
-def document_positions(sequence_id: torch.Tensor) -> torch.Tensor:
-    """Positions (batch, seq) that start at 0 in every document."""
-    index = torch.arange(sequence_id.shape[1], device=sequence_id.device).expand_as(sequence_id)
-    starts = torch.ones_like(sequence_id, dtype=torch.bool)
-    starts[:, 1:] = sequence_id[:, 1:] != sequence_id[:, :-1]
-    return index - torch.where(starts, index, 0).cummax(dim=1).values

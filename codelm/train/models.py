@@ -1,5 +1,6 @@
 """The model of a run with its first weights: ours, or any causal language model of transformers."""
 
+import importlib.util
 from typing import Any
 
 import torch
@@ -7,11 +8,14 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from codelm.config.model import HfCausalLMSection, ReplitCodeSection
 from codelm.config.train import TrainConfig
-from codelm.errors import CheckpointError, ConfigError, TokenizerError
+from codelm.errors import CheckpointError, ConfigError, EnvironmentFailure, TokenizerError
 from codelm.model import ReplitCodeConfig
 from codelm.model.pretrained import load
 from codelm.tokenizer import Tokenizer
+from codelm.train.packed import FLASH
 from codelm.train.parallel.initial import fresh_model
+
+_ATTENTION = {"flash": FLASH}
 
 
 def build_model(config: TrainConfig, tokenizer: Tokenizer) -> PreTrainedModel:
@@ -85,9 +89,25 @@ def take_weights(model: PreTrainedModel, path: str, tokenizer: Tokenizer) -> Non
     model.load_state_dict(source.state_dict())
 
 
+def check_flash() -> None:
+    """Refuse flash-attn where it cannot run.
+
+    Raises:
+        EnvironmentFailure: the package or a GPU is absent.
+    """
+    if importlib.util.find_spec("flash_attn") is None:
+        raise EnvironmentFailure(
+            "model.attn_impl flash needs the package flash-attn, which is not installed; set model.attn_impl=sdpa"
+        )
+    if not torch.cuda.is_available():
+        raise EnvironmentFailure("model.attn_impl flash needs a GPU, and torch sees none; set model.attn_impl=sdpa")
+
+
 def _transformers_model(section: HfCausalLMSection) -> PreTrainedModel:
     name = section.pretrained_model_name_or_path
-    options: dict[str, Any] = {"attn_implementation": section.attn_impl}
+    options: dict[str, Any] = {"attn_implementation": _ATTENTION.get(section.attn_impl, section.attn_impl)}
+    if section.attn_impl == "flash":
+        check_flash()
     try:
         if not section.pretrained:
             architecture = AutoConfig.from_pretrained(name, trust_remote_code=False)
@@ -97,6 +117,11 @@ def _transformers_model(section: HfCausalLMSection) -> PreTrainedModel:
         )
     except Exception as error:  # transformers raises whatever the damage leads to
         first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        if "does not support an attention implementation" in first_line:
+            raise ConfigError(
+                f"model.attn_impl {section.attn_impl}: {name} is of a family that computes attention only in the plain"
+                " way; set model.attn_impl=eager"
+            ) from error
         raise ConfigError(f"model.pretrained_model_name_or_path {name} cannot be loaded: {first_line}") from error
     model, report = loaded
     missing = sorted(map(str, report["missing_keys"]))

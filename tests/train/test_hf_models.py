@@ -1,5 +1,6 @@
 """`hf_causal_lm`: models of transformers train, save, load and resume; damaged ones are refused."""
 
+import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -8,10 +9,17 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BloomConfig,
+    BloomForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
 from codelm.config.train import TrainConfig
-from codelm.errors import CheckpointError, ConfigError, TokenizerError
+from codelm.errors import CheckpointError, ConfigError, EnvironmentFailure, TokenizerError
 from codelm.model.pretrained import save_transformers
 from codelm.tokenizer import load_tokenizer
 from codelm.tokenizer_training import train_tokenizer
@@ -86,6 +94,21 @@ def test_a_pretrained_model_that_lacks_weights_is_refused(train_config: Make, co
 def test_a_model_for_shorter_samples_is_refused(train_config: Make, corpus: Path, tmp_path: Path) -> None:
     section = llama(tmp_path / "base", corpus, positions=128)
     with pytest.raises(ConfigError, match=r"max_seq_len is 256, and .*base takes at most 128 tokens"):
+        dry_run(train_config(model=section))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("flash_attn") is not None, reason="flash-attn is installed")
+def test_flash_attention_without_its_package_is_refused(train_config: Make, corpus: Path, tmp_path: Path) -> None:
+    section = {**llama(tmp_path / "base", corpus), "attn_impl": "flash"}
+    with pytest.raises(EnvironmentFailure, match=r"model.attn_impl flash needs the package flash-attn, .* sdpa"):
+        dry_run(train_config(model=section))
+
+
+def test_a_family_without_sdpa_is_refused_with_the_remedy(train_config: Make, corpus: Path, tmp_path: Path) -> None:
+    config = BloomConfig(hidden_size=32, n_layer=1, n_head=4, vocab_size=PADDED_VOCAB)
+    save_transformers(BloomForCausalLM(config), config, corpus / "tokenizer", tmp_path / "bloom")
+    section = {"name": "hf_causal_lm", "pretrained_model_name_or_path": str(tmp_path / "bloom")}
+    with pytest.raises(ConfigError, match=r"model.attn_impl sdpa: .*bloom is of a family .* set model.attn_impl=eager"):
         dry_run(train_config(model=section))
 
 
