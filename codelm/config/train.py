@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from codelm.config.fields import ComposerPath, PositiveDuration, PositiveInt, Section, Seed, SeqLen
 from codelm.config.model import ModelSection
 from codelm.config.training.callbacks import CallbacksSection
+from codelm.config.training.checkpoints import NumberToKeep, PositiveSeconds, RemoteFolder, SaveBestSection
 from codelm.config.training.data import EvalDataSection, TokenizerSection, TrainDataSection
 from codelm.config.training.loggers import LoggersSection
 from codelm.config.training.optim import AlgorithmsSection, ConstantSection, OptimizerSection, SchedulerSection
@@ -51,11 +52,44 @@ class TrainConfig(Section):
     loggers: LoggersSection = LoggersSection()
     save_folder: ComposerPath
     save_interval: PositiveDuration
-    save_num_checkpoints_to_keep: PositiveInt = 2
+    save_num_checkpoints_to_keep: NumberToKeep = 2
+    """The newest so many; -1 keeps all. What save_best and save_keep_every keep comes on top."""
+    save_keep_every: PositiveDuration | None = None
+    """Keep the checkpoints at multiples of this for good."""
+    save_best: SaveBestSection | None = None
+    save_async: bool = False
+    """Write checkpoints in the background from a copy in the host's memory, while training goes on."""
+    save_remote: RemoteFolder | None = None
+    """A URL that fsspec opens (s3://bucket/folder, gs://…, file:///…): each finished checkpoint is uploaded there, and a
+    run whose save_folder is empty goes on from the newest one there.
+    """
     autoresume: bool = True
     """Continue from the newest whole checkpoint in save_folder."""
+    watchdog_seconds: PositiveSeconds | None = 3600.0
+    """When no batch is finished for so long, show where every rank stands and end the run; null waits for ever."""
     load_path: str | None = None
     """A checkpoint folder of codelm or a transformers folder whose weights the run starts from."""
+
+    @model_validator(mode="after")
+    def _adapters_have_a_base(self) -> "TrainConfig":
+        if self.model.peft_config is None:
+            return self
+        if self.model.name == "replit_code" and self.load_path is None:
+            raise ValueError(
+                "model.peft_config trains adapters on weights that stay as they are; name their checkpoint by load_path"
+            )
+        if self.fsdp_config is not None and self.fsdp_config.version == 1:
+            raise ValueError(
+                "fsdp_config.version 1 keeps trained and untrained weights in one piece, which model.peft_config needs"
+                " apart; set fsdp_config.version: 2"
+            )
+        few = next((key for key in ("load_in_8bit", "load_in_4bit") if getattr(self.model, key)), None)
+        if few is not None and self.fsdp_config is not None:
+            raise ValueError(
+                f"model.{few} and fsdp_config exclude each other: bitsandbytes' weights cannot be spread over ranks;"
+                " set fsdp_config: null, so that every rank holds the small weights (DDP)"
+            )
+        return self
 
     @model_validator(mode="after")
     def _batches_fit(self) -> "TrainConfig":

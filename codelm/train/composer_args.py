@@ -54,11 +54,6 @@ def precision(config: TrainConfig) -> Precision:
     return Precision(config.precision)
 
 
-def saves_sharded(config: TrainConfig) -> bool:
-    """Whether each rank saves its own part of the training state."""
-    return config.fsdp_config is not None and config.fsdp_config.state_dict_type == "sharded"
-
-
 def parallelism(config: TrainConfig) -> dict[str, Any] | None:
     """FSDP, or None for DDP."""
     if config.fsdp_config is None:

@@ -4,22 +4,15 @@
 FSDP2 is always passed as `{"fsdp": FSDP2Config(...)}` (a dict under "fsdp2" is ignored), and `spin_dataloaders` is off.
 """
 
-import collections
-import datetime
 import logging
 import warnings
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import composer.distributed.prepare_distributed as prepare_distributed
-import composer.utils.checkpoint as composer_checkpoint
-import numpy as np
 import torch
 import torch.distributed as torch_dist
 from composer import Trainer
 from packaging.version import Version
-from torch.torch_version import TorchVersion
 
 from codelm.train.parallel.initial import materialise
 
@@ -37,34 +30,10 @@ def apply() -> None:
     # Third-party deprecation noise that a user can do nothing about.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch|composer|transformers")
     warnings.filterwarnings("ignore", category=UserWarning, module=r"torch\.distributed|composer")
-    _load_without_pickled_code()
     _average_on_gloo()
     _survive_batches_without_loss()
     # Composer 0.32's own allocates on CUDA whatever the device is, and would draw other weights than an unsharded run.
     prepare_distributed.meta_init = materialise
-
-
-def _load_without_pickled_code() -> None:
-    """Composer 0.32 loads checkpoints with `weights_only=False`, so that a checkpoint could run code.
-
-    Its main branch (0.33.0.dev0, unreleased) has the same remedy.
-    """
-    numpy_names = ["ndarray", "dtype"]
-    allowed: list[Any] = [
-        *(getattr(np, name) for name in numpy_names),
-        *(getattr(np.dtypes, name) for name in np.dtypes.__all__),
-        np.asarray(0).__reduce__()[0],
-        datetime.timedelta,
-        collections.defaultdict,
-        dict,
-        TorchVersion,
-    ]
-
-    def load(checkpoint_filepath: Path | str, map_location: str) -> Any:
-        with torch.serialization.safe_globals(allowed):
-            return torch.load(checkpoint_filepath, map_location=map_location, weights_only=True)
-
-    composer_checkpoint._torch_load_with_validation = load
 
 
 def _average_on_gloo() -> None:
@@ -99,21 +68,3 @@ def _survive_batches_without_loss() -> None:
         return train_microbatch(self, use_grad_scaling, current_batch_size or 1.0, is_final_microbatch)
 
     Trainer._train_microbatch = surviving
-
-
-def restore_rng(trainer: Any) -> Callable[[], None]:
-    """A function that sets the generators as they were at the checkpoint; call it before the first resumed batch.
-
-    Composer 0.32 restores them only while it spins the data loader, which a dataset that resumes by itself does not
-    need: a run resumed in the middle of an epoch would draw other dropout masks.
-    """
-    from composer.utils import reproducibility
-
-    states = trainer._rng_state
-    trainer._rng_state = None
-
-    def restore() -> None:
-        if states is not None:
-            reproducibility.load_rng_state(states)
-
-    return restore

@@ -12,7 +12,7 @@ import codelm
 from codelm.config.train import TrainConfig
 from codelm.model.lineage import lineage_of_run
 from codelm.train.build import Pieces
-from codelm.train.checkpoint import RUN_FORMAT, read_run
+from codelm.train.checkpoints.run_file import RUN_FORMAT, read_run
 
 
 def run_record(config: TrainConfig, pieces: Pieces, resume_from: Path | None) -> dict[str, Any]:

@@ -12,23 +12,36 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel
 
 from codelm.config.train import TrainConfig
-from codelm.console import is_rank_zero
 from codelm.errors import EnvironmentFailure
 from codelm.tokenizer import Tokenizer
 from codelm.train import composer_args, composer_compat
 from codelm.train.assemble import build_callbacks
+from codelm.train.board import Board, new_board
 from codelm.train.build import Pieces, build_pieces, in_batches, plan
+from codelm.train.callbacks.heartbeat import Heartbeat
 from codelm.train.callbacks.rng import TrainingRng
-from codelm.train.checkpoint import CheckpointSaver, composer_load_path, newest_checkpoint, read_run, tidy
+from codelm.train.checkpoints.build import build_saver
+from codelm.train.checkpoints.folder import newest_checkpoint
+from codelm.train.checkpoints.lock import hold
+from codelm.train.checkpoints.newest_metrics import NewestMetrics
+from codelm.train.checkpoints.remote import RemoteFolder
+from codelm.train.checkpoints.resume import (
+    ResumeFrom,
+    check_continues,
+    next_step,
+    resume_point,
+    settle_resume_point,
+)
+from codelm.train.checkpoints.run_file import read_run
 from codelm.train.compiled import check_compiler, compile_blocks
 from codelm.train.composer_model import ComposerCausalLM, transformer_blocks
+from codelm.train.lifeline.lifeline import Lifeline
 from codelm.train.models import build_model
 from codelm.train.optim.build import build_optimizer, settings_kept
 from codelm.train.parallel.activations import checkpoint_activations, offload_activations
 from codelm.train.parallel.building import build_on_ranks
 from codelm.train.parallel.fsdp import check_fsdp
-from codelm.train.record import run_record
-from codelm.train.resume import check_continues, next_step, resume_point
+from codelm.train.parallel.microbatch import RECORDED, find_microbatch_size, settled_microbatch_size
 
 log = logging.getLogger(__name__)
 
@@ -54,11 +67,22 @@ def _train(config: TrainConfig) -> Path:
     composer_compat.apply()
     save_folder = Path(config.save_folder)
     check_fsdp(config, composer_args.device(config))
-    resume_from = resume_point(config, save_folder)
+    resume_point(config, save_folder)
+    remote = RemoteFolder(config.save_remote) if config.save_remote is not None else None
     save_folder.mkdir(parents=True, exist_ok=True)
-    if is_rank_zero():
-        tidy(save_folder)
+    if not os.access(save_folder, os.W_OK):
+        raise EnvironmentFailure(f"save_folder: {save_folder} cannot be written; make it writable or name another")
     dist.initialize_dist(composer_args.device(config), timeout=_PATIENCE_SECONDS)
+    board = new_board()
+    with Lifeline(board, config.watchdog_seconds) as lifeline, hold(save_folder):
+        resume_from = settle_resume_point(config, save_folder, remote)
+        return _train_from(resume_from, config, remote, board, lifeline)
+
+
+def _train_from(
+    resume_from: Path | None, config: TrainConfig, remote: RemoteFolder | None, board: Board, lifeline: Lifeline
+) -> Path:
+    save_folder = Path(config.save_folder)
     pieces = build_pieces(config, dist.get_global_rank(), dist.get_world_size())
     if resume_from is not None:
         check_continues(resume_from, config, pieces)
@@ -67,8 +91,6 @@ def _train(config: TrainConfig) -> Path:
             log.info("%s already has %d batches; raise max_duration to train on", resume_from, done)
             return resume_from
         log.info("resuming from %s", resume_from)
-    if not os.access(save_folder, os.W_OK):
-        raise EnvironmentFailure(f"save_folder: {save_folder} cannot be written; make it writable or name another")
     for line in plan(config, pieces):
         log.info("%s", line)
 
@@ -82,14 +104,11 @@ def _train(config: TrainConfig) -> Path:
         log.warning("%s cannot mask packed documents from each other", type(model.model).__name__)
     per_epoch = len(pieces.data.dataset)
     eval_every = pieces.batches if config.eval_interval is None else in_batches(config.eval_interval, config, per_epoch)
-    saver = CheckpointSaver(
-        save_folder,
-        f"{in_batches(config.save_interval, config, per_epoch)}ba",
-        config.save_num_checkpoints_to_keep,
-        pieces.tokenizer.path,
-        run_record(config, pieces, resume_from),
-    )
+    metrics = NewestMetrics()
+    saver = build_saver(config, pieces, resume_from, remote, metrics, board, lifeline)
+    microbatch_size = settled_microbatch_size(config, resume_from and read_run(resume_from))
     rng = TrainingRng()
+    resume = [] if resume_from is None else [ResumeFrom(resume_from, rng)]
     optimizer = build_optimizer(config.optimizer, model)
     keep_settings = settings_kept(optimizer)
     trainer = Trainer(
@@ -101,26 +120,26 @@ def _train(config: TrainConfig) -> Path:
         eval_dataloader=composer_args.evaluators(pieces.eval_loaders),
         eval_interval=composer_args.every(eval_every),
         max_duration=f"{pieces.batches}ba",
-        device_train_microbatch_size=min(
-            config.device_train_microbatch_size, config.global_train_batch_size // dist.get_world_size()
-        ),
+        device_train_microbatch_size=microbatch_size or 1,
         accumulate_train_batch_on_tokens=True,
         precision=composer_args.precision(config),
         device=composer_args.device(config),
         parallelism_config=composer_args.parallelism(config),
-        callbacks=[rng, *build_callbacks(config, pieces, saver.save), saver],
-        loggers=composer_args.loggers(config, save_folder),
-        load_path=resume_from and composer_load_path(resume_from, composer_args.saves_sharded(config)),
-        load_progress_bar=False,
+        callbacks=[Heartbeat(lifeline), rng, *resume, *build_callbacks(config, pieces, saver.save_now), saver],
+        loggers=[metrics, *composer_args.loggers(config, save_folder)],
         spin_dataloaders=False,
         progress_bar=False,
         run_name=config.run_name,
         seed=config.seed,
         dist_timeout=_PATIENCE_SECONDS,
     )
-    rng.restore = composer_compat.restore_rng(trainer)
     if resume_from is not None:
         keep_settings(trainer.state.schedulers)
+    if microbatch_size is None:
+        device_batch = config.global_train_batch_size // dist.get_world_size()
+        microbatch_size = find_microbatch_size(trainer.state, model, device_batch, config.max_seq_len)
+        trainer.state.device_train_microbatch_size = microbatch_size
+    saver.settings.run[RECORDED] = microbatch_size
     if config.eval_first and resume_from is None and pieces.eval_loaders:
         trainer.eval()
     trainer.fit()

@@ -14,7 +14,7 @@ from codelm.config.training.callbacks import CodeEvalSection
 from codelm.errors import CodelmError
 from codelm.eval.run import evaluate_humaneval
 from codelm.tokenizer import Tokenizer
-from codelm.train.checkpoint import full_weights, is_sharded, unwrapped
+from codelm.train.checkpoints.weights import full_weights, is_sharded, unwrapped
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,109 @@
+"""Where checkpoints lie: their names in a save_folder, publishing one, taking one away.
+
+`save_folder/ba000050/` is a transformers folder (config.json, model.safetensors, tokenizer files) that also holds
+`training_state/`, which a run resumes from, `run.json`, what the run was, and `files.json`, the hashes of all that. It
+is written under a temporary name, synced and renamed; `save_folder/latest` then points to it.
+"""
+
+import re
+import shutil
+from pathlib import Path
+
+from codelm.files import sync_to_disk
+from codelm.model.pretrained import LATEST
+
+STATE_FOLDER = "training_state"
+BEST = "best"
+"""The link to the best checkpoint, where a run is told what best is."""
+
+_NAME = re.compile(r"ba(\d{6,})")
+_TEMPORARY = ".tmp-"
+# A checkpoint being written, one of its parts being written, a checkpoint being removed or downloaded.
+_LEFT_BEHIND = re.compile(rf"{re.escape(_TEMPORARY)}({re.escape(_TEMPORARY)})?(old-|new-)?ba\d{{6,}}(-[\w-]+)?")
+_SET_ASIDE = "torn-"
+
+
+def name_of(batch: int) -> str:
+    """The name of the checkpoint after so many batches."""
+    return f"ba{batch:06d}"
+
+
+def batch_of(name: str) -> int | None:
+    """The batches of a checkpoint's name; None for any other name."""
+    match = _NAME.fullmatch(name)
+    return int(match[1]) if match else None
+
+
+def checkpoints(save_folder: Path) -> list[Path]:
+    """The checkpoints in a folder by their batches, whole ones and torn ones."""
+    found = [(batch, path) for path in save_folder.glob("ba*") if (batch := batch_of(path.name)) is not None]
+    return [path for _, path in sorted(found)]
+
+
+def newest_checkpoint(save_folder: Path) -> Path | None:
+    """The checkpoint with the most batches, or None."""
+    return next(reversed(checkpoints(save_folder)), None)
+
+
+def temporary(target: Path, mark: str) -> Path:
+    """Where a checkpoint is written before it gets its name; `mark` keeps two runs' attempts apart."""
+    return target.with_name(f"{_TEMPORARY}{target.name}-{mark}")
+
+
+def downloading(target: Path) -> Path:
+    """Where a checkpoint is downloaded to."""
+    return target.with_name(f"{_TEMPORARY}new-{target.name}")
+
+
+def publish(whole: Path, target: Path) -> None:
+    """Give a folder its checkpoint's name, whole or not at all; one that had the name (a run rolled back) goes."""
+    for path in [*whole.rglob("*"), whole]:
+        sync_to_disk(path)
+    if target.exists():
+        take_away(target)
+    whole.rename(target)
+    point(LATEST, target)
+
+
+def point(link: str, target: Path) -> None:
+    """Let `save_folder/<link>` point to a checkpoint."""
+    pointer = target.with_name(f"{_TEMPORARY}{link}")
+    pointer.unlink(missing_ok=True)
+    pointer.symlink_to(target.name)
+    pointer.replace(target.with_name(link))
+    sync_to_disk(target.parent)
+
+
+def take_away(checkpoint: Path) -> None:
+    """Remove a checkpoint so that a kill leaves no half of it under its name."""
+    going = checkpoint.with_name(f"{_TEMPORARY}old-{checkpoint.name}")
+    remove(going)
+    remove(checkpoint.rename(going))
+
+
+def set_aside(checkpoint: Path) -> Path:
+    """Rename a torn checkpoint, so that nothing takes it for a whole one; return its new place."""
+    place = checkpoint.with_name(f"{_SET_ASIDE}{checkpoint.name}")
+    count = 1
+    while place.exists():
+        count += 1
+        place = checkpoint.with_name(f"{_SET_ASIDE}{checkpoint.name}-{count}")
+    return checkpoint.rename(place)
+
+
+def remove(folder: Path) -> None:
+    """Delete a folder, if it is there."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def tidy(save_folder: Path) -> None:
+    """Undo what a kill left behind: half-written and half-removed folders, and a `latest` of the moment before."""
+    for path in save_folder.glob(f"{_TEMPORARY}*"):
+        if _LEFT_BEHIND.fullmatch(path.name):
+            remove(path)
+    newest = newest_checkpoint(save_folder)
+    latest = save_folder / LATEST
+    if newest is not None and latest.resolve() != newest.resolve():
+        point(LATEST, newest)
+    elif newest is None and latest.is_symlink():
+        latest.unlink()

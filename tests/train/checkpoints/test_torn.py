@@ -1,0 +1,117 @@
+"""A damaged newest checkpoint is recognised, set aside, and the one before it is used."""
+
+import json
+import logging
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from codelm.config.train import TrainConfig
+from codelm.errors import CheckpointError
+from codelm.train.checkpoints.hashes import HASHES, damage
+from codelm.train.run import dry_run, train
+
+Make = Callable[..., TrainConfig]
+
+
+def flip_a_byte(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(bytes(content))
+
+
+def cut_short(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+DAMAGES = {
+    "a flipped bit in the weights": ("model.safetensors", flip_a_byte, "is not what was written"),
+    "a flipped bit in the optimizer": ("training_state/rank00000-of-00001.safetensors", flip_a_byte, "is not what"),
+    "a truncated state": ("training_state/run_state.pt", cut_short, r"has [\d,]+ bytes of"),
+    "a missing tokenizer": ("spiece.model", Path.unlink, "is missing"),
+    "a torn record": (HASHES, cut_short, "files.json is torn"),
+    "no record": (HASHES, Path.unlink, "files.json is missing"),
+}
+
+
+@pytest.fixture(scope="module")
+def whole(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:
+    """A finished run with two checkpoints."""
+    settings = {
+        "run_name": "torn",
+        "max_seq_len": 256,
+        "tokenizer": {"path": str(corpus / "tokenizer")},
+        "model": {"name": "replit_code", "d_model": 32, "n_heads": 4, "n_layers": 2, "resid_pdrop": 0.1},
+        "train_data": {"path": str(corpus), "mixture": {"python": 3.0, "c": 1.0}},
+        "optimizer": {"name": "adamw", "lr": 1e-3},
+        "max_duration": "4ba",
+        "global_train_batch_size": 2,
+        "device_train_microbatch_size": 2,
+        "device": "cpu",
+        "save_folder": str(tmp_path_factory.mktemp("torn") / "whole"),
+        "save_interval": "2ba",
+    }
+    config = TrainConfig.model_validate(settings)
+    train(config)
+    return config
+
+
+def copied(whole: TrainConfig, tmp_path: Path) -> TrainConfig:
+    shutil.copytree(whole.save_folder, tmp_path / "copy", symlinks=True)
+    return whole.model_copy(update={"save_folder": str(tmp_path / "copy")})
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_the_one_before_is_used_with_one_warning_and_the_run_ends_the_same(
+    whole: TrainConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    config = copied(whole, tmp_path)
+    file, harm, reason = DAMAGES[kind]
+    newest = Path(config.save_folder) / "ba000004"
+    harm(newest / file)
+    with caplog.at_level(logging.INFO, "codelm"):
+        train(config)
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(warnings) == 1
+    assert f"{newest} is torn (" in warnings[0]
+    assert "it is now torn-ba000004, and the one before it is used" in warnings[0]
+    assert damage(newest) is None
+    assert (newest.parent / "torn-ba000004").is_dir()
+    one, other = (load_file(Path(c.save_folder) / "ba000004" / "model.safetensors") for c in (whole, config))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    problem = damage(newest.parent / "torn-ba000004")
+    assert problem is not None
+    assert re.search(reason, problem)
+
+
+def test_a_run_of_which_nothing_is_whole_stops_once_and_starts_afresh_when_told_again(
+    whole: TrainConfig, tmp_path: Path
+) -> None:
+    config = copied(whole, tmp_path)
+    for name in ("ba000002", "ba000004"):
+        flip_a_byte(Path(config.save_folder) / name / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"none of the checkpoints in .* was whole: they are set aside"):
+        train(config)
+    train(config.model_copy(update={"max_duration": "2ba"}))
+    names = sorted(path.name for path in Path(config.save_folder).iterdir())
+    assert names == [".lock", "ba000002", "latest", "metrics.jsonl", "torn-ba000002", "torn-ba000004"]
+
+
+def test_a_dry_run_says_which_one_it_would_be_and_changes_nothing(whole: TrainConfig, tmp_path: Path) -> None:
+    config = copied(whole, tmp_path)
+    cut_short(Path(config.save_folder) / "ba000004" / "model.safetensors")
+    before = sorted(path.name for path in Path(config.save_folder).iterdir())
+    assert "would resume from" in dry_run(config)[-1]
+    assert "ba000002" in dry_run(config)[-1]
+    assert sorted(path.name for path in Path(config.save_folder).iterdir()) == before
+
+
+def test_every_file_of_a_checkpoint_is_in_its_record(whole: TrainConfig) -> None:
+    checkpoint = Path(whole.save_folder) / "ba000004"
+    files = {str(path.relative_to(checkpoint)) for path in checkpoint.rglob("*") if path.is_file()}
+    assert set(json.loads((checkpoint / HASHES).read_text())["files"]) == files - {HASHES}
