@@ -115,6 +115,11 @@ _WAYS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
 }
 
 
+def chunk_elements(device_type: str) -> int:
+    """Logits that are computed at once."""
+    return _CHUNK_ELEMENTS_CUDA if device_type == "cuda" else _CHUNK_ELEMENTS
+
+
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, with_grad: bool) -> Tensor:
@@ -144,8 +149,7 @@ def _loss_and_gradients(
     share = (counted.float() / counted.sum().clamp(min=1))[:, None]
     index = targets.masked_fill(~counted, 0)[:, None]
     loss = hidden.new_zeros((), dtype=torch.float32)
-    elements = _CHUNK_ELEMENTS_CUDA if hidden.device.type == "cuda" else _CHUNK_ELEMENTS
-    rows = max(1, elements // weight.shape[0])
+    rows = max(1, chunk_elements(hidden.device.type) // weight.shape[0])
     for start in range(0, hidden.shape[0], rows):
         chunk = slice(start, start + rows)
         logits = (hidden[chunk] @ matrix.T).float()
