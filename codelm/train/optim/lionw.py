@@ -16,6 +16,7 @@ from torch import Tensor
 
 from codelm.train.optim.shards import local
 
+_HOST = "cpu"
 # On a processor the temporary of so many elements (a thread) stays in its cache; on a GPU it bounds the memory.
 _CPU_CHUNK = 1 << 17
 _GPU_BUCKET = 1 << 25
@@ -99,8 +100,8 @@ class _Update:
     """The gradient's part in the new momentum."""
 
     def apply(self, triples: Sequence[_Triple]) -> None:
-        on_cpu = [triple for triple in triples if triple.weight.device.type == "cpu"]
-        elsewhere = [triple for triple in triples if triple.weight.device.type != "cpu"]
+        on_cpu = [triple for triple in triples if triple.weight.device.type == _HOST]
+        elsewhere = [triple for triple in triples if triple.weight.device.type != _HOST]
         for triple in on_cpu:
             for weight, gradient, momentum in triple.chunks(_CPU_CHUNK * torch.get_num_threads()):
                 self._one(weight, gradient, momentum)
