@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidatorFunctionWrapHandler, WrapValidator, model_validator
 
 from codelm.config.fields import PositiveInt, Section
+from codelm.config.peft import AdapterKeys
 from codelm.config.sizes import SIZES
 
 Dropout = Annotated[float, Field(ge=0, lt=1)]
@@ -71,7 +72,7 @@ class AttnConfig(Section):
         return self
 
 
-class ReplitCodeSection(Section):
+class ReplitCodeSection(AdapterKeys):
     """A model of the replit-code-v1-3b architecture with freshly initialised weights."""
 
     name: Literal["replit_code"]
@@ -123,7 +124,7 @@ class ReplitCodeSection(Section):
         return self
 
 
-class HfCausalLMSection(Section):
+class HfCausalLMSection(AdapterKeys):
     """A causal language model of transformers, from a folder or the hub; never with remote code."""
 
     name: Literal["hf_causal_lm"]
@@ -132,6 +133,12 @@ class HfCausalLMSection(Section):
     """false keeps the architecture and initialises the weights afresh."""
     attn_impl: Literal["sdpa", "eager", "flash"] = "sdpa"
     """sdpa: CPU and GPU; eager: for the few models that have nothing else; flash: the flash-attn package, on GPU."""
+
+    @model_validator(mode="after")
+    def _adapters_need_weights(self) -> "HfCausalLMSection":
+        if self.peft_config is not None and not self.pretrained:
+            raise ValueError("peft_config trains adapters on weights that stay as they are; set pretrained: true")
+        return self
 
 
 ModelSection = Annotated[ReplitCodeSection | HfCausalLMSection, Field(discriminator="name")]

@@ -18,6 +18,7 @@ from packaging import version
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from codelm.errors import CheckpointError, ConfigError, EnvironmentFailure
+from codelm.model.adapters import CONFIG_FILE, base_of, check_adapted, holds_adapters, merge_adapters
 from codelm.model.configuration import check_config
 from codelm.model.modeling import ReplitCodeForCausalLM
 from codelm.model.native import own_config
@@ -48,7 +49,7 @@ def load(
 
     Args:
         path: a checkpoint folder, a run's save_folder (its `latest` is taken), an export, the published layout, any
-            transformers causal language model's folder, or a hub id.
+            transformers causal language model's folder, or a hub id. Adapters are merged into the model that they name.
         dtype: of the weights; None keeps the stored one.
         device_map: a device, the CPU when None; `auto` fills the GPUs there are; or a mapping from parts to devices.
         attn_impl: `torch`, `triton` or `flash` for our model; `sdpa`, `eager` or `flash_attention_2` for others.
@@ -62,11 +63,15 @@ def load(
     """
     kind, device = quantization_kind(load_in_8bit, load_in_4bit), single_device(device_map)
     folder = checkpoint_folder(path)
-    fields = _read_config(folder)
+    fields = {} if holds_adapters(folder) else _read_config(folder)
     tokenizer = load_tokenizer(folder)
     check_hashes(folder)
-    own = fields.get("model_type") in ("mpt", "replit_code")
-    model = _load_own(folder, fields, attn_impl) if own else _load_any(folder, fields, attn_impl)
+    if not fields:
+        model = _load_adapted(folder, attn_impl)
+    elif fields.get("model_type") in ("mpt", "replit_code"):
+        model = _load_own(folder, fields, attn_impl)
+    else:
+        model = _load_any(folder, fields, attn_impl)
     check_finite(dict(model.named_parameters()), str(folder))
     embedded = model.get_input_embeddings().weight.shape[0]  # pyright: ignore[reportIndexIssue]
     if tokenizer.vocab_size > embedded:
@@ -127,6 +132,21 @@ def _read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(fields, dict):
         raise CheckpointError(f"{file} is not a model's configuration; copy the checkpoint again")
     return fields
+
+
+def _load_adapted(folder: Path, attn_impl: str | None) -> PreTrainedModel:
+    base = base_of(folder)
+    try:
+        model, _ = load(base, attn_impl=attn_impl)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{folder} holds adapters for {base}, which cannot be loaded ({error}); put it back, or write where it is"
+            f" into {folder / CONFIG_FILE}"
+        ) from error
+    stored = model.dtype
+    model.float()
+    check_adapted(model, base, folder)
+    return merge_adapters(model, folder).to(stored)  # pyright: ignore[reportArgumentType, reportCallIssue]
 
 
 def _load_own(folder: Path, fields: dict[str, Any], attn_impl: str | None) -> PreTrainedModel:

@@ -4,14 +4,18 @@ import importlib.util
 from typing import Any
 
 import torch
+from composer.utils import dist
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from codelm.config.model import HfCausalLMSection, ReplitCodeSection
+from codelm.config.peft import AdapterKeys
 from codelm.config.train import TrainConfig
 from codelm.errors import CheckpointError, ConfigError, EnvironmentFailure, TokenizerError
 from codelm.model import ReplitCodeConfig
 from codelm.model.pretrained import load
 from codelm.tokenizer import Tokenizer
+from codelm.train import composer_args
+from codelm.train.adapters import add_adapters
 from codelm.train.packed import FLASH
 from codelm.train.parallel.initial import fresh_model
 
@@ -39,7 +43,17 @@ def build_model(config: TrainConfig, tokenizer: Tokenizer) -> PreTrainedModel:
             )
     if config.load_path is not None:
         take_weights(model, config.load_path, tokenizer)
-    return model.float()
+    model.float()
+    if section.peft_config is not None:
+        base = config.load_path or getattr(section, "pretrained_model_name_or_path", None)
+        add_adapters(model, section, str(base), config.seed, _device(config))
+    return model
+
+
+def _device(config: TrainConfig) -> torch.device:
+    """Where this rank trains."""
+    gpu = composer_args.device(config) == "gpu"
+    return torch.device("cuda", dist.get_local_rank()) if gpu else torch.device("cpu")
 
 
 def replit_code_config(section: ReplitCodeSection, max_seq_len: int, tokenizer: Tokenizer) -> ReplitCodeConfig:
@@ -54,7 +68,7 @@ def replit_code_config(section: ReplitCodeSection, max_seq_len: int, tokenizer: 
             f"model.vocab_size {vocab_size} is less than the tokenizer's {tokenizer.vocab_size};"
             " leave it out to take the tokenizer's"
         )
-    fields = section.model_dump(exclude={"name", "size", "vocab_size"})
+    fields = section.model_dump(exclude={"name", "size", "vocab_size", *AdapterKeys.model_fields})
     return ReplitCodeConfig(
         **fields,
         vocab_size=vocab_size,

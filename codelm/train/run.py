@@ -15,6 +15,7 @@ from codelm.config.train import TrainConfig
 from codelm.errors import EnvironmentFailure
 from codelm.tokenizer import Tokenizer
 from codelm.train import composer_args, composer_compat
+from codelm.train.adapters import check_base, has_adapters
 from codelm.train.assemble import build_callbacks
 from codelm.train.board import Board, new_board
 from codelm.train.build import Pieces, build_pieces, in_batches, plan
@@ -42,6 +43,7 @@ from codelm.train.parallel.activations import checkpoint_activations, offload_ac
 from codelm.train.parallel.building import build_on_ranks
 from codelm.train.parallel.fsdp import check_fsdp
 from codelm.train.parallel.microbatch import RECORDED, find_microbatch_size, settled_microbatch_size
+from codelm.train.rank_zero import on_rank_zero
 
 log = logging.getLogger(__name__)
 
@@ -94,9 +96,12 @@ def _train_from(
     for line in plan(config, pieces):
         log.info("%s", line)
 
-    # A checkpoint's weights replace those of load_path, which may be gone by then.
-    first_weights = config if resume_from is None else config.model_copy(update={"load_path": None})
+    # A checkpoint's weights replace those of load_path, which may be gone by then; adapters stay on theirs.
+    replaced = resume_from is not None and config.model.peft_config is None
+    first_weights = config.model_copy(update={"load_path": None}) if replaced else config
     model = _composer_model(first_weights, pieces, build_on_ranks)
+    if resume_from is not None and has_adapters(model.model):
+        on_rank_zero(lambda: check_base(model.model, resume_from))
     if config.compile is not None:
         compile_blocks(transformer_blocks(model.model), composer_args.device(config))
     log.info("%s: %s parameters", type(model.model).__name__, f"{model.model.num_parameters():,}")

@@ -15,6 +15,7 @@ from composer.utils.misc import create_interval_scheduler
 
 from codelm.errors import EnvironmentFailure
 from codelm.model.pretrained import save_transformers
+from codelm.train.adapters import has_adapters, save_adapters
 from codelm.train.board import Board
 from codelm.train.checkpoints.folder import BEST, batch_of, checkpoints, name_of, newest_checkpoint, point, take_away
 from codelm.train.checkpoints.newest_metrics import NewestMetrics
@@ -22,7 +23,7 @@ from codelm.train.checkpoints.policy import Kept, Policy
 from codelm.train.checkpoints.run_file import RUN_FILE, metric_of, read_run
 from codelm.train.checkpoints.training_state import capture
 from codelm.train.checkpoints.upload import Uploader
-from codelm.train.checkpoints.weights import full_weights, unwrapped
+from codelm.train.checkpoints.weights import unwrapped, weights_to_save
 from codelm.train.checkpoints.writer import NotSaved, Snapshot, write_together
 from codelm.train.lifeline.lifeline import Lifeline
 
@@ -156,17 +157,20 @@ class CheckpointSaver(Callback):
 
     def _snapshot(self, state: State, metrics: dict[str, float]) -> Snapshot:
         copy = self.settings.in_background
-        training, weights = capture(state, copy), full_weights(state.model)
+        training, weights = capture(state, copy), weights_to_save(state.model)
         if self.board.rank != 0:
             return Snapshot(self._target(int(state.timestamp.batch)), training, None)
         if copy:
             weights = {name: tensor.to("cpu", copy=True) for name, tensor in weights.items()}
         moment = {"batch": int(state.timestamp.batch), "tokens": int(state.timestamp.token), "metrics": metrics}
         run = {**moment, **self.settings.run}
-        config = unwrapped(state.model).model.config
+        model = unwrapped(state.model).model
 
         def write_rest(folder: Path) -> None:
-            save_transformers(weights, config, self.settings.tokenizer_folder, folder)
+            if has_adapters(model):
+                save_adapters(weights, model, self.settings.tokenizer_folder, folder)
+            else:
+                save_transformers(weights, model.config, self.settings.tokenizer_folder, folder)
             (folder / RUN_FILE).write_text(json.dumps(run, indent=1) + "\n")
 
         return Snapshot(self._target(int(state.timestamp.batch)), training, write_rest)

@@ -29,6 +29,7 @@ from torch.torch_version import TorchVersion
 
 from codelm.errors import CheckpointError
 from codelm.model.weights import SAFETENSORS
+from codelm.train.adapters import adapter_parameters, has_adapters
 from codelm.train.checkpoints.folder import STATE_FOLDER
 from codelm.train.checkpoints.hashes import Fingerprint
 from codelm.train.checkpoints.tensors import SUFFIX, Part, StoredTensors, is_mine, parts, write_parts
@@ -138,7 +139,12 @@ def restore(state: State, checkpoint: Path) -> Callable[[], None]:
 
 
 def _model_tensors(model: torch.nn.Module) -> Iterator[tuple[str, Any]]:
-    """The state dict without second names of the same tensor (a tied head)."""
+    """The state dict without second names of the same tensor (a tied head); of adapters' models the adapters alone."""
+    if has_adapters(unwrapped(model).model):
+        # The names that the state dict has, without the prefix of DDP.
+        trained = adapter_parameters(unwrapped(model))
+        yield from ((_MODEL + name, parameter) for name, parameter in trained.items())
+        return
     seen: set[tuple[Any, ...]] = set()
     for name, tensor in get_model_state_dict(model, options=StateDictOptions()).items():
         held = parts(name, tensor) if isinstance(tensor, torch.Tensor) or hasattr(tensor, "local_shards") else []
@@ -164,6 +170,10 @@ def _optimizer_entries(optimizer: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 
 @torch.no_grad()
 def _restore_model(state: State, stored: StoredTensors) -> None:
+    if has_adapters(unwrapped(state.model).model):
+        for name, tensor in _model_tensors(unwrapped(state.model)):
+            stored.fill(name, tensor)
+        return
     weights: dict[str, Any] = dict(get_model_state_dict(unwrapped(state.model), options=StateDictOptions()))
     for name, tensor in _model_tensors(unwrapped(state.model)):
         stored.fill(name, tensor)

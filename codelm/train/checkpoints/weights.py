@@ -6,6 +6,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
+from codelm.train.adapters import adapter_parameters, has_adapters
 from codelm.train.composer_model import ComposerCausalLM
 
 
@@ -23,6 +24,21 @@ def is_sharded(model: torch.nn.Module) -> bool:
     )
 
 
+def weights_to_save(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """What a checkpoint holds of the transformers model, whole, on CPU: all weights, or the adapters that are trained.
+
+    Every rank must call; rank 0 alone gets it under FSDP.
+    """
+    inner = unwrapped(model).model
+    if not has_adapters(inner):
+        return full_weights(model)
+    whole = {
+        name: parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
+        for name, parameter in adapter_parameters(inner).items()
+    }
+    return {name: tensor.detach().cpu() for name, tensor in whole.items()}
+
+
 def full_weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     """The transformers model's whole state dict on CPU; every rank must call, rank 0 alone gets it under FSDP."""
     inner = unwrapped(model).model
@@ -32,5 +48,6 @@ def full_weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 def names_in_transformers_folder(model: torch.nn.Module) -> set[str]:
-    """The names under which `full_weights` gives the tensors, known to every rank: they are not saved twice."""
-    return set(unwrapped(model).model.state_dict())
+    """The names of the tensors that `model.safetensors` holds, known to every rank: they are not saved twice."""
+    inner = unwrapped(model).model
+    return set() if has_adapters(inner) else set(inner.state_dict())

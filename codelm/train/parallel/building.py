@@ -6,6 +6,7 @@ from transformers import PreTrainedModel
 from codelm.config.model import HfCausalLMSection, ReplitCodeSection
 from codelm.config.train import TrainConfig
 from codelm.tokenizer import Tokenizer
+from codelm.train.adapters import add_adapters
 from codelm.train.models import build_model, replit_code_config
 from codelm.train.parallel.initial import shapes_only, without_memory
 
@@ -20,7 +21,10 @@ def build_on_ranks(config: TrainConfig, tokenizer: Tokenizer) -> PreTrainedModel
         return build_model(config, tokenizer)
     first = dist.get_global_rank() == 0
     if isinstance(section, ReplitCodeSection) and not (first and config.load_path is not None):
-        return shapes_only(replit_code_config(section, config.max_seq_len, tokenizer), config.seed)
+        model = shapes_only(replit_code_config(section, config.max_seq_len, tokenizer), config.seed)
+        if section.peft_config is not None:
+            without_memory(lambda: add_adapters(model, section, str(config.load_path), config.seed))
+        return model
     if first:
         return build_model(config, tokenizer)
     assert isinstance(section, HfCausalLMSection)
