@@ -97,13 +97,19 @@ def memory(
     elif not accumulates(config, machine, microbatch):
         gradients = 0.0  # They come as the activations go, and were noted with them.
     return Memory(
-        weights=_FP32 * costs.parameters / laid.shards,
+        weights=(_FP32 * costs.trainable + _frozen(config) * (costs.parameters - costs.trainable)) / laid.shards,
         gradients=gradients,
         optimizer=state_bytes(config) * costs.trainable / laid.shards,
         activations=machine.slack * (activations + _mask(plan, config, machine, microbatch)),
         communication=communication,
         overhead=machine.overhead,
     )
+
+
+def _frozen(config: TrainConfig) -> float:
+    """Bytes of a weight that is not trained; in few bits with the scale of its block."""
+    section = config.model
+    return 0.55 if section.load_in_4bit else 1.05 if section.load_in_8bit else _FP32
 
 
 def _mask(plan: Architecture, config: TrainConfig, machine: Machine, microbatch: int) -> float:

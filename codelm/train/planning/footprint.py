@@ -14,10 +14,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from codelm.config.model import HfCausalLMSection, ReplitCodeSection
+from codelm.config.peft import AdapterKeys
 from codelm.config.train import TrainConfig
 from codelm.errors import ConfigError
 from codelm.model import ReplitCodeConfig, ReplitCodeForCausalLM
 from codelm.model import loss as model_loss
+from codelm.model.adapters import NAME, import_peft
 from codelm.train.chunked_loss import compute_loss_in_chunks
 from codelm.train.composer_model import transformer_blocks
 from codelm.train.flops import ModelCosts, model_costs
@@ -63,7 +65,7 @@ def architecture(config: TrainConfig, vocab_size: int) -> Architecture:
     """
     section = config.model
     if isinstance(section, ReplitCodeSection):
-        fields = section.model_dump(exclude={"name", "size", "vocab_size"})
+        fields = section.model_dump(exclude={"name", "size", "vocab_size", *AdapterKeys.model_fields})
         found: Any = ReplitCodeConfig(
             **fields, vocab_size=section.vocab_size or vocab_size, max_seq_len=config.max_seq_len
         )
@@ -134,7 +136,7 @@ def _measured(plan: Architecture, config: TrainConfig, depth: int, microbatch: i
         weights = [*model.parameters()]
         if under.accumulates:
             for weight in weights:
-                weight.grad = torch.zeros_like(weight)
+                weight.grad = torch.zeros_like(weight) if weight.requires_grad else None
         with Meter() as meter, torch.autocast("cpu", torch.bfloat16, enabled=under.mixed):
             meter.leave_out([*weights, *(weight.grad for weight in weights if weight.grad is not None)])
             _loss(model, torch.zeros(microbatch, config.max_seq_len, dtype=torch.long)).backward()
@@ -165,8 +167,14 @@ def _bare(section: ReplitCodeSection | HfCausalLMSection, config: Any, depth: in
         shallow.layer_types = shallow.layer_types[:depth]
     if isinstance(section, ReplitCodeSection):
         shallow.attn_config = {**shallow.attn_config, "attn_impl": "torch"}
-        return ReplitCodeForCausalLM(shallow)
-    return AutoModelForCausalLM.from_config(shallow, attn_implementation="sdpa")
+        model: Any = ReplitCodeForCausalLM(shallow)
+    else:
+        model = AutoModelForCausalLM.from_config(shallow, attn_implementation="sdpa")
+    if section.peft_config is not None:
+        peft = import_peft("model.peft_config")
+        settings = peft.LoraConfig(**section.peft_config.model_dump(exclude={"peft_type"}))
+        peft.inject_adapter_in_model(settings, model, NAME)
+    return model
 
 
 @contextlib.contextmanager

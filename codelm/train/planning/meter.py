@@ -12,6 +12,10 @@ from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sd
 
 _FORWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+_FREE = {torch.ops.aten._unsafe_view, torch.ops.aten.detach, torch.ops.aten.empty, torch.ops.aten.empty_like}
+# These touch a few elements of what they are given.
+_PICKS = {torch.ops.aten.gather, torch.ops.aten.embedding, torch.ops.aten.index}
+_SCATTERS = {torch.ops.aten.scatter_add_}
 
 
 class Operation(NamedTuple):
@@ -43,7 +47,7 @@ class Meter(TorchDispatchMode):
         made = [tensor for tensor in tree_leaves(out) if isinstance(tensor, torch.Tensor)]
         for tensor in made:
             self._note(tensor)
-        if not func.is_view:
+        if not func.is_view and func.namespace != "prim" and func._overloadpacket not in _FREE:
             self._count(func, args, kwargs, out, made)
         return out
 
@@ -68,6 +72,10 @@ class Meter(TorchDispatchMode):
         if packet in (_FORWARD, _BACKWARD):
             # Fused kernels compute biases such as ALiBi's as they go.
             inputs = list(args[: 3 if packet is _FORWARD else 4])
+        elif packet in _PICKS:
+            inputs = made
+        elif packet in _SCATTERS:
+            inputs, made = [args[3], args[3]], [args[3]]
         moved = sum(tensor.numel() * tensor.element_size() for tensor in [*inputs, *made])
         if packet is _FORWARD:
             query, key, value = (tensor.shape for tensor in args[:3])
