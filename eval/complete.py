@@ -7,7 +7,7 @@ else goes to stderr.
 import argparse
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +135,7 @@ class Writer:
 
     def __init__(self, tokenizer: Any, args: argparse.Namespace) -> None:
         from codelm.eval.postprocess import PROFILES
+        from codelm.eval.problem import Problem
         from codelm.model.stopping import StopStrings
 
         self.text_of = tokenizer.decode_behind
@@ -144,14 +145,14 @@ class Writer:
         self.terminal = sys.stdout.isatty()
         self.streaming = self.terminal and args.samples == 1
         self.samples = args.samples
-        self.prefix = ""
+        self.place = Problem(task_id="", prompt="")
         self.shown = 0
         self.ended: dict[int, str] = {}
         self.written = 0
 
     def show_prompt(self, prefix: str) -> None:
         """On a terminal, the last lines of the prompt before the completion, dimmed."""
-        self.prefix = prefix
+        self.place = replace(self.place, prompt=prefix)
         if self.terminal:
             self._print(self._dim("\n".join(prefix.split("\n")[-5:])))
 
@@ -167,7 +168,7 @@ class Writer:
             self._show(certain.rstrip() if self.profile.name == "model-card" else certain)
         if ids[-1] in self.specials or self.strings(place, ids):
             return True
-        return self.profile.finished is not None and self.profile.finished(self.prefix, text, "")
+        return self.profile.finished is not None and self.profile.finished(self.place, text)
 
     def finish(self, place: int, ids: list[int], reason: str) -> None:
         """Show the rest of a sample; of several, in their order, which is not that in which they end."""
@@ -187,7 +188,7 @@ class Writer:
             self._print("\n")
 
     def _cut(self, text: str, ended: bool) -> str:
-        return self.profile.cut(self.prefix, self.strings.cut(text), "", ended)
+        return self.profile.cut(self.place, self.strings.cut(text), ended)
 
     def _held(self) -> tuple[str, ...]:
         from codelm.eval.postprocess import STOP_WORDS

@@ -1,17 +1,28 @@
 """Judge a checkpoint as a YAML says: `python eval/main.py yamls/quickstart/eval.yaml [key=value …]` (eval/README.md).
 
-The same command again goes on where it stopped. Without a YAML: `--self-test` and `--sandbox-check`.
+With `composer eval/main.py …` several processes share the prompts. The same command again goes on where it stopped.
+Without a YAML: `--self-test` and `--sandbox-check`.
 """
 
+from __future__ import annotations
+
 import argparse
+import logging
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from codelm.config.cli import parse_command_line
-from codelm.config.eval import EvalConfig, SandboxSection
+from codelm.config.eval import EvalConfig
+from codelm.config.evaluation.sandbox import SandboxSection
 from codelm.console import setup_logging
 from codelm.errors import EvaluationError, exit_on_error
+
+if TYPE_CHECKING:
+    from codelm.eval.problem import Benchmark
+
+log = logging.getLogger("codelm.eval.main")
 
 
 @exit_on_error
@@ -30,36 +41,71 @@ def main() -> None:
 
 
 def evaluate(config: EvalConfig, dry_run: bool) -> None:
-    """Evaluate the checkpoint, or say what an evaluation would do."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise EvaluationError("an evaluation runs in one process: start it with python, not with composer")
-    section = config.tasks.humaneval
-    assert section is not None
+    """Evaluate the checkpoint on each benchmark, or say what an evaluation would do.
 
+    A benchmark that cannot be evaluated is left out, which is said at the end; the others go on.
+    """
+    from codelm.eval.benchmarks.registry import load_benchmark
+
+    left_out: list[str] = []
+    benchmarks: dict[str, Benchmark] = {}
+    for name, section in config.tasks.chosen().items():
+        try:
+            benchmarks[name] = load_benchmark(name, section)
+        except EvaluationError as error:
+            left_out.append(str(error))
+    if benchmarks:
+        left_out += _evaluate(config, benchmarks, dry_run)
+    if left_out:
+        raise EvaluationError("; ".join(left_out))
+
+
+def _evaluate(config: EvalConfig, benchmarks: dict[str, Benchmark], dry_run: bool) -> list[str]:
+    """Evaluate; what had to be left out."""
     # torch and transformers take seconds to import: only once the configuration is known to be good.
-    import torch
+    from processes import join_processes
     from progress import ProgressBars
     from report import print_result
 
-    from codelm.eval.run import evaluate_humaneval, preview_humaneval
+    from codelm.eval import run
+
+    sections, left_out = config.tasks.chosen(), []
+    model, tokenizer = load_model(config)
+    ranks = join_processes()
+    for name, benchmark in benchmarks.items():
+        arguments = (model, tokenizer, benchmark, sections[name], config.sandbox)
+        folder = Path(config.output_folder) / name
+        try:
+            if dry_run:
+                print(run.preview(*arguments))
+                continue
+            with ProgressBars(shown=ranks.first) as progress:
+                result = run.evaluate(*arguments, config.seed, folder, progress, config.model.path, ranks)
+            if result is not None:
+                print_result(result, folder)
+        except EvaluationError as error:
+            if len(benchmarks) == 1 or ranks.size > 1:
+                raise  # another rank would wait for this one
+            left_out.append(f"tasks.{name} was left out: {error}")
+    return left_out
+
+
+def load_model(config: EvalConfig) -> tuple[Any, Any]:
+    """Model and tokenizer of the checkpoint, on this process's device."""
+    import torch
+
     from codelm.model.pretrained import load
 
     device = config.model.device.replace("gpu", "cuda")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise EvaluationError("model.device is gpu, and torch sees none: set it to cpu or auto")
-    dtype = {"auto": torch.bfloat16 if device == "cuda" else torch.float32}.get(config.model.dtype)
-    model, tokenizer = load(config.model.path, dtype or getattr(torch, config.model.dtype), device)
-    if dry_run:
-        print(preview_humaneval(model, tokenizer, section, config.sandbox))
-        return
-    folder = Path(config.output_folder) / "humaneval"
-    with ProgressBars() as progress:
-        result = evaluate_humaneval(
-            model, tokenizer, section, config.sandbox, config.seed, folder, progress, config.model.path
-        )
-    print_result(result, folder)
+    if device == "cuda":
+        if not torch.cuda.is_available():
+            raise EvaluationError("model.device is gpu, and torch sees none: set it to cpu or auto")
+        device = f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
+    auto = torch.float32 if device == "cpu" else torch.bfloat16
+    dtype = auto if config.model.dtype == "auto" else getattr(torch, config.model.dtype)
+    return load(config.model.path, dtype, device)
 
 
 def check_machine(flags: set[str], sandbox: SandboxSection) -> None:

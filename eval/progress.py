@@ -13,13 +13,16 @@ _TITLES = {"generate": "generate", "judge": "judge", "gold": "gold solutions"}
 class ProgressBars:
     """Shows `progress(stage, done, total)`."""
 
-    def __init__(self) -> None:
+    def __init__(self, shown: bool = True) -> None:
+        self._shown = shown
         self._bar: Any = None
         self._stage = ""
         self._last_line = 0.0
         self._terminal = sys.stderr.isatty()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
+        if not self._shown:
+            return
         title = _TITLES.get(stage, stage)
         if stage != self._stage:
             self.close()

@@ -1,37 +1,33 @@
 """The tables that the evaluation recipe prints at its end."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
+from codelm.eval.report import score_rows
 from codelm.eval.sandbox.confine import Isolation
+from codelm.eval.scoring import Result
 from codelm.eval.selftest import Attempt, SelfTest
 
-if TYPE_CHECKING:  # it imports torch, which the checks without a model do not need
-    from codelm.eval.run import HumanEvalResult
 
-_NAMES = {"humaneval_gold_bpb": "gold solutions, bits/byte"}
-
-
-def print_result(result: HumanEvalResult, folder: Path) -> None:
+def print_result(result: Result, folder: Path) -> None:
     """Scores with their errors, the verdicts behind them, and where the files are."""
-    table = Table("HumanEval", "value", "± standard error", "95 % interval", "n")
-    for score in result.scores.values():
-        error = "" if score.standard_error is None else f"{score.standard_error:.4f}"
-        interval = f"{score.low:.4f} – {score.high:.4f}"
-        table.add_row(_NAMES.get(score.name, score.name), f"{score.value:.4f}", error, interval, str(score.n))
+    table = Table(result.title, "value", "± standard error", "95 % interval", "n")
+    for row in score_rows(result):
+        table.add_row(*row)
     console = Console()
     console.print(table)
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(result.kinds.items(), key=lambda item: -item[1]))
+    judges = ", ".join(sorted(result.judges))
     console.print(
-        f"verdicts: {kinds}; judge: literal; sandbox: {result.isolation.describe()}", highlight=False, soft_wrap=True
+        f"verdicts: {kinds}; judge: {judges}; sandbox: {result.isolation.describe()}", highlight=False, soft_wrap=True
     )
+    if len(result.profiles or {}) > 1:
+        spread = ", ".join(f"{name} {scores['pass@1']:.4f}" for name, scores in (result.profiles or {}).items())
+        console.print(f"pass@1 by post-processing: {spread}", highlight=False, soft_wrap=True)
     if result.prompts_shortened:
-        console.print(f"{result.prompts_shortened} prompts were cut from the left to fit the model's length")
+        console.print(f"{result.prompts_shortened} prompts were cut to fit the model's length")
     if result.kinds.get("unjudged"):
         console.print("the judge broke on some completions: run the same command again to judge them")
     console.print(f"files: {folder}", highlight=False, soft_wrap=True)

@@ -13,16 +13,43 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from codelm.eval.prompts import Prompt, Tokenizer
 from codelm.model.generation import evaluating, max_length
 
+Row = dict[str, Any]
+"""task_id, bits (None where the solution exceeds the model's length) and bytes."""
+
 _BATCH = 8
+
+
+def measure_gold(
+    model: nn.Module,
+    tokenizer: Tokenizer,
+    prompts: Sequence[Prompt],
+    done: dict[str, Row],
+    keep: Callable[[Row], None],
+) -> None:
+    """The bits and bytes of the reference solutions that are not done yet, into `done`; the first sample's prompts.
+
+    `keep` is called with each as it is measured.
+    """
+    missing = [prompt for prompt in prompts if prompt.sample == 0 and prompt.problem.task_id not in done]
+    solutions = [prompt.left_to_model + prompt.problem.gold for prompt in missing]
+
+    def scored(place: int, bits: float | None) -> None:
+        task_id, size = missing[place].problem.task_id, len(solutions[place].encode())
+        done[task_id] = {"task_id": task_id, "bits": bits, "bytes": size}
+        keep(done[task_id])
+
+    pairs = [(p.ids, tokenizer.encode(text)) for p, text in zip(missing, solutions, strict=True)]
+    gold_bits(model, pairs, tokenizer.pad_id, scored)
 
 
 def gold_bits(
     model: nn.Module,
     pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
     pad_id: int,
-    progress: Callable[[int, float], None] | None = None,
+    progress: Callable[[int, float | None], None] | None = None,
 ) -> list[float | None]:
     """The bits of each solution given its prompt, both as token ids.
 
@@ -38,6 +65,9 @@ def gold_bits(
     fitting = [place for place, (_, solution) in enumerate(pairs) if 0 < len(solution) < limit]
     fitting.sort(key=lambda place: -len(pairs[place][0]) - len(pairs[place][1]))
     bits: list[float | None] = [None] * len(pairs)
+    if progress:
+        for place in sorted(set(range(len(pairs))) - set(fitting)):
+            progress(place, None)
     with evaluating(model), torch.no_grad():
         for start in range(0, len(fitting), _BATCH):
             places = fitting[start : start + _BATCH]

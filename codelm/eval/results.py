@@ -1,7 +1,8 @@
 """The files of one evaluation: settings, samples, verdicts, summary; written whole or appended line by line, resumable.
 
 `settings.json` comes first and says what everything else belongs to. A second run with the same settings goes on where
-the first one stopped; one with others is refused and changes nothing.
+the first one stopped; one with others is refused and changes nothing. Several ranks append to files of their own, which
+the first one puts together at the end.
 """
 
 import hashlib
@@ -13,13 +14,8 @@ from typing import Any
 
 from codelm.errors import EvaluationError
 
-SETTINGS, SAMPLES, RESULTS, GOLD, SUMMARY = (
-    "settings.json",
-    "samples.jsonl",
-    "results.jsonl",
-    "gold.jsonl",
-    "summary.json",
-)
+SETTINGS, SAMPLES, GOLD, SUMMARY = "settings.json", "samples.jsonl", "gold.jsonl", "summary.json"
+_VERDICTS = "verdicts."
 
 
 def open_folder(folder: Path, settings: dict[str, Any]) -> None:
@@ -57,6 +53,34 @@ def _differences(stored: Any, asked: Any, key: str = "") -> Iterator[str]:
         yield f"{key} was {stored}, now {asked}"
 
 
+def verdicts_file(folder: Path, profile: str) -> Path:
+    """Where the verdicts under a profile (its name and version) are kept."""
+    return folder / f"{_VERDICTS}{profile}.jsonl"
+
+
+def other_verdicts(folder: Path, profile: str) -> list[Path]:
+    """The files of verdicts under other profiles."""
+    return sorted(set(folder.glob(f"{_VERDICTS}*.jsonl")) - {verdicts_file(folder, profile)})
+
+
+def of_rank(path: Path, rank: int) -> Path:
+    """A rank's own file beside the first one's."""
+    return path if rank == 0 else path.with_name(f"{path.stem}.rank{rank}{path.suffix}")
+
+
+def read_all_ranks(path: Path) -> list[dict[str, Any]]:
+    """The lines of a file and of what other ranks wrote beside it."""
+    others = sorted(path.parent.glob(f"{path.stem}.rank*{path.suffix}"))
+    return [row for file in (path, *others) for row in read_lines(file)]
+
+
+def gather_ranks(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write the rows of all ranks as one file; theirs go."""
+    write_lines(path, rows)
+    for other in path.parent.glob(f"{path.stem}.rank*{path.suffix}"):
+        other.unlink()
+
+
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The objects of a JSONL file; none when it is absent. A torn last line, left by a kill, is cut off.
 
@@ -90,6 +114,16 @@ def write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     _write(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
+def read_json(path: Path) -> Any:
+    """A JSON file's value."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, atomically."""
+    _write(path, text)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file, atomically."""
     _write(path, json.dumps(value, indent=2) + "\n")
@@ -98,7 +132,7 @@ def write_json(path: Path, value: Any) -> None:
 def _write(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
+        with temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

@@ -4,8 +4,9 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from codelm.config.eval import SandboxSection
-from codelm.eval import forgeries, humaneval
+from codelm.config.evaluation.sandbox import SandboxSection
+from codelm.eval import forgeries
+from codelm.eval.benchmarks import humaneval
 from codelm.eval.judge.pool import JudgePool
 from codelm.eval.judge.verdict import Job, Verdict
 from codelm.eval.sandbox.confine import Isolation
@@ -35,7 +36,7 @@ class SelfTest:
 
 def run_self_test(sandbox: SandboxSection, progress: Callable[[str, int, int], None] | None = None) -> SelfTest:
     """Judge HumanEval's references, the odd programs and the forgeries."""
-    references = [humaneval.job(problem, problem.canonical_solution) for problem in humaneval.load_problems()]
+    references = [problem.job(problem.gold) for problem in humaneval.load_problems()]
     correct = [forgeries.job(name, program) for name, program in forgeries.CORRECT.items()]
     forged = [forgeries.job(name, program) for name, program in forgeries.FORGERIES.items()]
     total, done = len(references) + len(correct) + len(forged), 0

@@ -36,6 +36,7 @@ from codelm.train.checkpoints.resume import (
 from codelm.train.checkpoints.run_file import read_run
 from codelm.train.compiled import check_compiler, compile_blocks
 from codelm.train.composer_model import ComposerCausalLM, transformer_blocks
+from codelm.train.flops import describe_model, model_costs
 from codelm.train.lifeline.lifeline import Lifeline
 from codelm.train.models import build_model
 from codelm.train.optim.build import build_optimizer, settings_kept
@@ -104,7 +105,8 @@ def _train_from(
         on_rank_zero(lambda: check_base(model.model, resume_from))
     if config.compile is not None:
         compile_blocks(transformer_blocks(model.model), composer_args.device(config))
-    log.info("%s: %s parameters", type(model.model).__name__, f"{model.model.num_parameters():,}")
+    costs = model_costs(model.model, config.max_seq_len)
+    log.info("%s", describe_model(type(model.model).__name__, costs))
     if not model.masks_documents:
         log.warning("%s cannot mask packed documents from each other", type(model.model).__name__)
     per_epoch = len(pieces.data.dataset)
@@ -116,6 +118,7 @@ def _train_from(
     resume = [] if resume_from is None else [ResumeFrom(resume_from, rng)]
     optimizer = build_optimizer(config.optimizer, model)
     keep_settings = settings_kept(optimizer)
+    callbacks = build_callbacks(config, pieces, saver.save_now, lifeline.progress.move)
     trainer = Trainer(
         model=model,
         optimizers=optimizer,
@@ -130,7 +133,7 @@ def _train_from(
         precision=composer_args.precision(config),
         device=composer_args.device(config),
         parallelism_config=composer_args.parallelism(config),
-        callbacks=[Heartbeat(lifeline), rng, *resume, *build_callbacks(config, pieces, saver.save_now), saver],
+        callbacks=[Heartbeat(lifeline), rng, *resume, *callbacks, saver],
         loggers=[metrics, *composer_args.loggers(config, save_folder)],
         spin_dataloaders=False,
         progress_bar=False,

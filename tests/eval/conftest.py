@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from codelm.config.eval import SandboxSection
-from codelm.eval import humaneval
+from codelm.config.evaluation.sandbox import SandboxSection
+from codelm.eval.benchmarks import humaneval
 from codelm.eval.judge.pool import JudgePool
 from codelm.eval.judge.verdict import Job
 from codelm.tokenizer_training import train_tokenizer
@@ -74,7 +74,7 @@ class Reciter(torch.nn.Module):
 
 @pytest.fixture(scope="session")
 def tokenizer(problems, tmp_path_factory):
-    texts = [problem.prompt + problem.canonical_solution for problem in problems]
+    texts = [problem.prompt + problem.gold for problem in problems]
     return train_tokenizer(texts, 600, tmp_path_factory.mktemp("tokenizer"))
 
 
@@ -87,7 +87,5 @@ def reciter_of():
 @pytest.fixture
 def reciter(problems, tokenizer):
     """Knows the references of the problems with an even number."""
-    texts = [
-        [*tokenizer.encode(problem.prompt), *tokenizer.encode(problem.canonical_solution)] for problem in problems[::2]
-    ]
+    texts = [[*tokenizer.encode(problem.prompt), *tokenizer.encode(problem.gold)] for problem in problems[::2]]
     return Reciter(texts, tokenizer.vocab_size, tokenizer.eos_id, tokenizer.encode("x")[-1])

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from codelm.config.eval import SandboxSection
+from codelm.config.evaluation.sandbox import SandboxSection
 from codelm.errors import EvaluationError
-from codelm.eval import forgeries, humaneval
+from codelm.eval import forgeries
 from codelm.eval.judge import pool as pool_module
 from codelm.eval.judge.pool import JudgePool, judge
 from codelm.eval.judge.verdict import KINDS, Job
@@ -23,7 +23,7 @@ DOUBLE = "def f(x):\n    return 2 * x\n"
 
 
 def test_all_164_references_pass(pool, problems):
-    verdicts = pool.judge([humaneval.job(problem, problem.canonical_solution) for problem in problems])
+    verdicts = pool.judge([problem.job(problem.gold) for problem in problems])
     assert [verdict.id for verdict in verdicts if not verdict.passed] == []
     assert [verdict.id for verdict in verdicts] == [problem.task_id for problem in problems]
     assert {(verdict.judge, verdict.sandbox) for verdict in verdicts} == {("literal", pool.isolation.level)}
@@ -32,8 +32,8 @@ def test_all_164_references_pass(pool, problems):
 def test_no_reference_passes_for_another_problem(pool, problems):
     jobs = []
     for problem, other in itertools.pairwise(problems):
-        wrong = f"\n    pass\n\n{other.prompt}{other.canonical_solution}\n{problem.entry_point} = {other.entry_point}\n"
-        jobs.append(humaneval.job(problem, wrong))
+        wrong = f"\n    pass\n\n{other.prompt}{other.gold}\n{problem.entry_point} = {other.entry_point}\n"
+        jobs.append(problem.job(wrong))
     passed = [verdict.id for verdict in pool.judge(jobs) if verdict.passed]
     assert passed == []
 
@@ -147,7 +147,7 @@ def test_a_broken_worker_is_replaced_and_its_job_repeated(problems, monkeypatch)
     home.chmod(0o755)
     monkeypatch.setenv("TMPDIR", str(home))
     settings = SandboxSection(num_workers=2)
-    jobs = [humaneval.job(problem, problem.canonical_solution) for problem in problems[:30]]
+    jobs = [problem.job(problem.gold) for problem in problems[:30]]
     with JudgePool(settings) as pool:
         killed = []
 
@@ -243,7 +243,7 @@ def _below(pid):
 
 def test_nothing_outlives_a_caller_that_is_killed():
     code = (
-        "import sys, os, signal; from codelm.config.eval import SandboxSection\n"
+        "import sys, os, signal; from codelm.config.evaluation.sandbox import SandboxSection\n"
         "from codelm.eval.judge.pool import JudgePool\n"
         "pool = JudgePool(SandboxSection(num_workers=2))\n"
         "print(*[worker.process.pid for worker in pool._workers], flush=True)\n"

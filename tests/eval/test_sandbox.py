@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from codelm.config.eval import SandboxSection
-from codelm.eval import humaneval, selftest
+from codelm.config.evaluation.sandbox import SandboxSection
+from codelm.eval import selftest
+from codelm.eval.benchmarks import humaneval
 from codelm.eval.judge.pool import JudgePool
 from codelm.eval.judge.verdict import Job
 from codelm.eval.sandbox import kernel
@@ -212,7 +213,7 @@ judge.close()
 
 
 def _as_nobody(jobs, level, marker):
-    root = Path(humaneval.__file__).parents[2]
+    root = Path(humaneval.__file__).parents[3]
     done = subprocess.run(
         [sys.executable, "-S", "-c", _AS_NOBODY, str(root), level, marker],
         input="".join(json.dumps(job.to_dict()) + "\n" for job in jobs),
@@ -253,7 +254,7 @@ def _of_this_test(pid, outside):
 
 
 def test_without_landlock_limits_and_judging_still_hold(problems, outside):
-    jobs = [humaneval.job(problem, problem.canonical_solution) for problem in problems[:20]]
+    jobs = [problem.job(problem.gold) for problem in problems[:20]]
     jobs += [
         Job("exit", "import os\ndef f(x): os._exit(0)", "f", "", TEST),
         Job("spin", "def f(x):\n    while True: pass", "f", "", TEST),

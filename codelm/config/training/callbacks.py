@@ -4,22 +4,21 @@ from typing import Annotated
 
 from pydantic import Field
 
-from codelm.config.fields import PositiveDuration, PositiveInt, Section
+from codelm.config.evaluation.sandbox import SandboxSection
+from codelm.config.evaluation.tasks import HumanEvalSection, TasksSection
+from codelm.config.fields import PositiveDuration, Section
 
 NonNegativeInt = Annotated[int, Field(ge=0)]
 
 
 class CodeEvalSection(Section):
-    """Generate completions for HumanEval, run them in the sandbox, log pass@1."""
+    """Generate completions for benchmarks on all ranks, judge them beside training, log the scores."""
 
     interval: PositiveDuration
-    limit: PositiveInt | None = None
-    """The first n problems only; null means all 164."""
-    max_new_tokens: PositiveInt = 256
-    batch_size: PositiveInt = 16
-    temperature: Annotated[float, Field(ge=0)] = 0.0
-    """0 is greedy."""
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    tasks: TasksSection = TasksSection(humaneval=HumanEvalSection(max_new_tokens=256))
+    """As in an evaluation's YAML; HumanEval when left out."""
+    sandbox: SandboxSection = SandboxSection()
+    """Bounds of each judged program."""
 
 
 class NanGuardSection(Section):

@@ -31,7 +31,8 @@ def serve(connection: socket.socket) -> None:
         _reply(connection, _attempt(lambda: _load(module, request["program"], request["entry_point"])))
         while True:
             call = wire.receive(connection)
-            _reply(connection, _attempt(lambda call=call: _call(module, request["entry_point"], call)))
+            act = _test if "test" in call else _call
+            _reply(connection, _attempt(lambda act=act, call=call: act(module, request["entry_point"], call)))
     os._exit(0)
 
 
@@ -52,6 +53,14 @@ def _call(module: types.ModuleType, entry_point: str, call: dict[str, Any]) -> A
     arguments = wire.decode(call["arguments"])
     keywords = wire.decode(call["keywords"])
     return module.__dict__[entry_point](*arguments, **keywords)
+
+
+def _test(module: types.ModuleType, entry_point: str, call: dict[str, Any]) -> str:
+    """Run the tests among the program's names; the nonce is the word that all of them held."""
+    namespace = dict(module.__dict__)
+    exec(compile(call["test"], "test.py", "exec", dont_inherit=True), namespace)
+    namespace["check"](namespace[entry_point])
+    return call["nonce"]
 
 
 def _attempt(action: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ program. The program's process may say anything; only values that satisfy the te
 
 import builtins
 import random
+import secrets
 import socket
 from typing import Any
 
@@ -48,6 +49,8 @@ class _Examination:
     def run(self, job: dict[str, Any]) -> str:
         self.await_confinement()
         self.ask({"program": job["program"], "entry_point": job["entry_point"]})
+        if job["judge"] == "in_process":
+            return self.run_beside(job)
         random.seed(0)
         namespace: dict[str, Any] = {"__name__": "tests"}
         exec(compile(job["prelude"], "prelude.py", "exec", dont_inherit=True), namespace)
@@ -58,6 +61,14 @@ class _Examination:
         if not self.calls:
             raise AssertionError("the tests never called the function")
         return f"{self.calls} calls"
+
+    def run_beside(self, job: dict[str, Any]) -> str:
+        """Have the tests run in the program's own process; only their end knows the nonce's place."""
+        nonce = secrets.token_hex(16)
+        self.calls = 1  # what the program raises from now on is a test's failure
+        if self.ask({"test": job["test"], "nonce": nonce}) != nonce:
+            raise AssertionError("the tests did not finish")
+        return "the tests finished beside the program"
 
     def await_confinement(self) -> None:
         try:

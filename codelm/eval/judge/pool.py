@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from codelm.config.eval import SandboxSection
+from codelm.config.evaluation.sandbox import SandboxSection
 from codelm.errors import EnvironmentFailure, EvaluationError
 from codelm.eval.judge.verdict import Job, Verdict
 from codelm.eval.sandbox.confine import LEVELS, Isolation, Limits
@@ -73,7 +73,7 @@ class _WorkerProcess:
 
     def assign(self, task: _Task) -> None:
         self.task = task
-        self.deadline = time.monotonic() + self.limits.wall_seconds + _GRACE_SECONDS
+        self.deadline = time.monotonic() + self.limits.wall_seconds * task.job.patience + _GRACE_SECONDS
         self.say(task.job.to_dict())
 
     def hear(self) -> tuple[dict[str, Any] | None, bool]:
@@ -217,7 +217,10 @@ class JudgePool:
                         queue.append(task)
                     else:
                         level = self.isolation.level
-                        settle(task, Verdict(task.job.id, "unjudged", f"the judge broke: {reason}", 0.0, 0.0, level))
+                        broke = Verdict(
+                            task.job.id, "unjudged", f"the judge broke: {reason}", 0.0, 0.0, level, task.job.judge
+                        )
+                        settle(task, broke)
         return [verdicts[index] for index in range(len(jobs))]
 
     def _ready(self) -> list[int]:

@@ -3,6 +3,11 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+JUDGES = ("literal", "in_process")
+"""literal: tests and program never meet in one process; only literals pass between them, so nothing can be forged.
+in_process: the tests run in the program's process, and a nonce that they say at their end is the proof; for tests that
+need the program's own classes. A program that looks for the nonce there can forge it."""
+
 KINDS = ("passed", "failed", "crashed", "cpu", "wall", "memory", "output", "never-finished", "unjudged")
 """passed: every test held. failed: a test did not hold, the program raised, or answered with more than a literal.
 crashed: killed by a signal of its own making. cpu, wall, memory, output: a limit was hit (output: what it printed or
@@ -18,7 +23,9 @@ class Job:
         program: the untrusted program.
         entry_point: the function that the tests call.
         prelude: trusted source that the tests may use (the benchmark's prompt: imports and helper functions).
-        test: trusted source that defines `check(candidate)`.
+        test: trusted source that defines `check(candidate)`; judged in process, it sees the program's names.
+        judge: one of `JUDGES`.
+        patience: so many times the usual wall and CPU time, for tests that are much work.
     """
 
     id: str
@@ -26,6 +33,8 @@ class Job:
     entry_point: str
     prelude: str
     test: str
+    judge: str = "literal"
+    patience: float = 1.0
 
     def to_dict(self) -> dict[str, Any]:
         """For the wire."""
@@ -42,7 +51,7 @@ class Verdict:
         seconds: wall time from the program's start.
         cpu_seconds: of the program's main process.
         sandbox: the level that isolated it.
-        judge: `literal`: tests and program never met in one process.
+        judge: one of `JUDGES`.
     """
 
     id: str

@@ -123,20 +123,21 @@ class Worker:
         Raises:
             ChildProcessError: when the program could not be confined or did not die.
         """
+        limits = self.limits.stretched(job["patience"])
         user = self.users.fresh() if self.users else None
         if user is not None:
             os.chown(self.folder, user, user)
         started = time.monotonic()
         ours, theirs = socket.socketpair()
         output, printed = os.pipe()
-        self.zygote.start(user, theirs, printed)
+        self.zygote.start(user, theirs, printed, job["patience"])
         theirs.close()
         os.close(printed)
         examination, result = self.fork_examiner(ours, job)
         ours.close()
         outcome = {"outcome": "", "detail": ""}
         try:
-            stopped = self.watch(started + self.limits.wall_seconds, output, result)
+            stopped = self.watch(started + limits.wall_seconds, output, result)
             outcome = _read_outcome(result) if stopped is None else {"outcome": stopped, "detail": ""}
         finally:
             # A process that lets go of its socket is about to die: of what, is worth a moment.
@@ -151,13 +152,14 @@ class Worker:
         if outcome.get("outcome") == "unconfined":
             raise ChildProcessError(f"the program could not be confined (status {end['status']})")
         _empty(self.folder)
-        kind, detail = _classify(outcome, end, examiner_status, self.limits)
+        kind, detail = _classify(outcome, end, examiner_status, limits)
         return {
             "kind": kind,
             "detail": detail,
             "seconds": round(time.monotonic() - started, 4),
             "cpu_seconds": round(end["cpu_seconds"], 4),
             "sandbox": self.isolation.level,
+            "judge": job["judge"],
         }
 
     def fork_examiner(self, connection: socket.socket, job: dict[str, Any]) -> tuple[int, int]:
@@ -172,7 +174,7 @@ class Worker:
             try:
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)
                 self.zygote.connection.close()  # its end tells the zygote that the worker is gone
-                _limit_examiner(self.limits)
+                _limit_examiner(self.limits.stretched(job["patience"]))
                 null = os.open(os.devnull, os.O_RDWR)
                 for standard in (0, 1, 2):
                     os.dup2(null, standard)

@@ -39,11 +39,11 @@ class Zygote:
                 os._exit(1)
         theirs.close()
 
-    def start(self, user: int | None, connection: socket.socket, output: int) -> None:
+    def start(self, user: int | None, connection: socket.socket, output: int, patience: float) -> None:
         """Start a program's process; it reads the program from `connection` once it is confined."""
         handles = array.array("i", [connection.fileno(), output])
         ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, handles)]
-        self.connection.sendmsg([json.dumps({"start": user}).encode()], ancillary)
+        self.connection.sendmsg([json.dumps({"start": user, "patience": patience}).encode()], ancillary)
 
     def await_death(self) -> None:
         """Receive the news of a program's death; to be called when there is something to receive.
@@ -103,7 +103,7 @@ def _run(control: socket.socket, limits: Limits, isolation: Isolation, ruleset: 
             user, announced = order["start"], False
             child = os.fork()
             if child == 0:
-                _become(handles, limits, isolation, ruleset, folder, user)
+                _become(handles, limits.stretched(order["patience"]), isolation, ruleset, folder, user)
             for handle in handles:
                 os.close(handle)
         elif child is not None:

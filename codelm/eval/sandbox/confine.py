@@ -8,7 +8,7 @@ import math
 import os
 import sys
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from codelm.eval.sandbox import kernel
@@ -37,6 +37,10 @@ class Limits:
     processes: int = 32
     """Processes and threads."""
     open_files: int = 256
+
+    def stretched(self, patience: float) -> "Limits":
+        """So many times the wall and CPU time; all else as it is."""
+        return replace(self, wall_seconds=self.wall_seconds * patience, cpu_seconds=self.cpu_seconds * patience)
 
     def to_dict(self) -> dict[str, Any]:
         """For the wire and for results."""

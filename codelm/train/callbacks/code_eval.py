@@ -1,75 +1,121 @@
-"""HumanEval during training: generate with the present weights, judge in the sandbox, log pass@1."""
+"""Benchmarks during training: completions with the present weights, judged beside training, logged when they are ready.
+
+All ranks complete their share of the prompts, each with a whole copy of the weights, so none waits for another until
+all have finished. Rank 0 writes what they say to `save_folder/code_eval/ba<batch>/` and starts a process that judges
+it; training goes on meanwhile.
+"""
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from composer import Callback, Event, Logger, State
-from composer.utils import dist
+from composer.utils import dist, reproducibility
 from transformers import PreTrainedModel
 
-from codelm.config.eval import HumanEvalSection, SandboxSection
 from codelm.config.training.callbacks import CodeEvalSection
-from codelm.errors import CodelmError
-from codelm.eval.run import evaluate_humaneval
+from codelm.eval.problem import Benchmark
+from codelm.eval.ranks import Ranks
+from codelm.eval.run import Generated, describe, generate_stage
 from codelm.tokenizer import Tokenizer
-from codelm.train.checkpoints.weights import full_weights, is_sharded, unwrapped
+from codelm.train.callbacks.judging import Judging
+from codelm.train.whole_model import whole_model
 
 log = logging.getLogger(__name__)
 
 
-class CodeEval(Callback):
-    """Rank 0 generates and judges while the others wait: sharded weights are gathered once, into a copy."""
+@dataclass(frozen=True)
+class Evaluated:
+    """What a training run gives to its evaluations.
 
-    def __init__(
-        self,
-        section: CodeEvalSection,
-        is_due: Callable[[State, Event], bool],
-        tokenizer: Tokenizer,
-        seed: int,
-        fresh_model: Callable[[], PreTrainedModel],
-    ) -> None:
-        self.section = HumanEvalSection(
-            limit=section.limit,
-            max_new_tokens=section.max_new_tokens,
-            batch_size=section.batch_size,
-            temperature=section.temperature,
-            top_p=section.top_p,
-        )
-        self.tokenizer = tokenizer
-        self.seed = seed
-        self.fresh_model = fresh_model
+    Attributes:
+        shell: see `whole_model`.
+        moves: called while completions come, so that nobody takes a long evaluation for a hang.
+    """
+
+    benchmarks: dict[str, Benchmark]
+    tokenizer: Tokenizer
+    seed: int
+    folder: Path
+    shell: Callable[[], PreTrainedModel]
+    moves: Callable[[], None]
+
+
+class CodeEval(Callback):
+    """Evaluates at an interval; a result is logged when it is there, with the batch that it is of.
+
+    Training draws the random numbers that it would draw without it. What fails here is a warning, never the run's end.
+    """
+
+    def __init__(self, section: CodeEvalSection, is_due: Callable[[State, Event], bool], run: Evaluated) -> None:
+        self.tasks = section.tasks.chosen()
         self.is_due = is_due
+        self.run = run
+        self.judging = Judging(run.folder, section.sandbox)
+
+    def fit_start(self, state: State, logger: Logger) -> None:
+        if dist.get_global_rank() == 0:
+            self.judging.resume(int(state.timestamp.batch))
 
     def batch_end(self, state: State, logger: Logger) -> None:
-        if not self.is_due(state, Event.BATCH_END):
-            return
-        batch = int(state.timestamp.batch)
-        model = unwrapped(state.model).model
-        weights = full_weights(state.model) if is_sharded(model) else {}
-        metrics: dict[str, Any] = {}
+        if self.is_due(state, Event.BATCH_END):
+            self._evaluate(state)
         if dist.get_global_rank() == 0:
-            # Building a model seeds the generators that training draws from.
-            with torch.random.fork_rng():
-                if weights:
-                    model = self.fresh_model()
-                    model.load_state_dict(weights, strict=False, assign=True)
-                    model.tie_weights()
-                    model.to(state.device._device)  # pyright: ignore
-                metrics = self._evaluate(model, batch)
-        dist.barrier()
-        logger.log_metrics(metrics)
+            self.judging.log_results(logger, int(state.timestamp.batch))
 
-    def _evaluate(self, model: PreTrainedModel, batch: int) -> dict[str, float]:
+    def fit_end(self, state: State, logger: Logger) -> None:
+        if dist.get_global_rank() == 0:
+            self.judging.wait()
+            self.judging.log_results(logger, int(state.timestamp.batch))
+
+    def close(self, state: State, logger: Logger) -> None:
+        self.judging.stop()
+
+    def _evaluate(self, state: State) -> None:
+        batch = int(state.timestamp.batch)
+        before = reproducibility.get_rng_state()
+        said, settings = self._generate(state)
+        reproducibility.load_rng_state(before)
+        parts = dist.all_gather_object(said)
+        if dist.get_global_rank() != 0:
+            return
+        failures = [part for part in parts if isinstance(part, str)]
+        if failures:
+            log.warning("code evaluation at batch %d was left out: %s", batch, failures[0])
+            return
         try:
-            result = evaluate_humaneval(
-                model, self.tokenizer, self.section, SandboxSection(), self.seed, output_folder=None
-            )
-        except (CodelmError, OSError) as error:
-            # A judge that fails is no reason to lose a training run.
-            log.warning("HumanEval at batch %d was left out: %s", batch, error)
-            return {}
-        metrics = {f"eval/humaneval/{name}": score.value for name, score in result.scores.items()}
-        log.info("batch %d: HumanEval: %s", batch, ", ".join(f"{k.split('/')[-1]} {v:.4f}" for k, v in metrics.items()))
-        return metrics
+            self.judging.begin(batch, {name: self._joined(name, parts, settings[name]) for name in self.tasks})
+        except OSError as error:
+            log.warning("code evaluation at batch %d was left out: %s", batch, error)
+
+    def _generate(self, state: State) -> tuple[dict[str, Generated] | str, dict[str, Any]]:
+        """What this rank's share of the prompts gave, or why it gave nothing; the others must not wait for it."""
+        ranks = Ranks(dist.get_global_rank(), dist.get_world_size())
+        run, said, settings = self.run, {}, {}
+        with whole_model(state.model, run.shell, state.device._device) as model:  # pyright: ignore
+            try:
+                for name, section in self.tasks.items():
+                    benchmark = run.benchmarks[name]
+                    said[name] = generate_stage(
+                        model, run.tokenizer, benchmark, section, run.seed, None, lambda *_: run.moves(), ranks
+                    )
+                    checkpoint = f"batch {int(state.timestamp.batch)}"
+                    settings[name] = describe(model, run.tokenizer, benchmark, section, run.seed, checkpoint)
+            except (Exception, torch.cuda.OutOfMemoryError) as error:
+                return f"{type(error).__name__}: {error}", {}
+        return said, settings
+
+    def _joined(self, name: str, parts: list[dict[str, Generated]], settings: dict[str, Any]) -> dict[str, Any]:
+        """All ranks' shares of a benchmark, as `leave_to_judge` takes them."""
+        completions = {key: value for part in parts for key, value in part[name].completions.items()}
+        gold = {key: row for part in parts for key, row in part[name].gold.items()}
+        first = parts[0][name]
+        return {
+            "section": self.tasks[name],
+            "settings": settings,
+            "completions": Generated(first.prompts, completions, gold).in_order(),
+            "gold": list(gold.values()),
+        }

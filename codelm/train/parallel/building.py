@@ -16,17 +16,20 @@ def build_on_ranks(config: TrainConfig, tokenizer: Tokenizer) -> PreTrainedModel
 
     A fresh model of ours has shapes alone on every rank; any other is whole in the host's memory of rank 0.
     """
-    section = config.model
-    if config.fsdp_config is None:
+    fresh = isinstance(config.model, ReplitCodeSection) and config.load_path is None
+    if config.fsdp_config is None or (dist.get_global_rank() == 0 and not fresh):
         return build_model(config, tokenizer)
-    first = dist.get_global_rank() == 0
-    if isinstance(section, ReplitCodeSection) and not (first and config.load_path is not None):
+    return build_shell(config, tokenizer)
+
+
+def build_shell(config: TrainConfig, tokenizer: Tokenizer) -> PreTrainedModel:
+    """The run's model without values, for weights to be put into."""
+    section = config.model
+    if isinstance(section, ReplitCodeSection):
         model = shapes_only(replit_code_config(section, config.max_seq_len, tokenizer), config.seed)
         if section.peft_config is not None:
             without_memory(lambda: add_adapters(model, section, str(config.load_path), config.seed))
         return model
-    if first:
-        return build_model(config, tokenizer)
     assert isinstance(section, HfCausalLMSection)
     unread = {"model": section.model_copy(update={"pretrained": False}), "load_path": None}
     return without_memory(lambda: build_model(config.model_copy(update=unread), tokenizer))

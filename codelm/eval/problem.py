@@ -1,0 +1,93 @@
+"""The contract between benchmarks and everything else: a problem says what the model sees, and how it is judged.
+
+A benchmark is a list of problems. Generation looks at `prompt` and `suffix`, post-processing at `form`, the judge gets
+`job(completion)`; nothing else knows where a problem comes from.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from codelm.eval.judge.verdict import Job
+
+Form = Literal["function", "program", "infill"]
+"""function: the completion goes on with the prompt's last function. program: it is a whole program behind a
+description. infill: it stands between prompt and suffix."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One problem of a benchmark.
+
+    Attributes:
+        task_id: its name, unique in the benchmark.
+        prompt: the text before the completion, to the character.
+        gold: a completion that is right.
+        suffix: the text behind the completion; None where the completion is the end.
+        entry_point: the function that the tests call.
+        prelude: trusted source that the tests may use (imports, helper functions).
+        test: trusted source that defines `check(candidate)`.
+        judge: `literal`, or `in_process` where the tests need the program's own classes (see `codelm.eval.judge`).
+        patience: it may take so many times the sandbox's seconds, its tests being much work.
+        language: a key of `codelm.languages.LANGUAGES`.
+        lines: the completion is so many lines, and what follows does not count; None: any number.
+    """
+
+    task_id: str
+    prompt: str
+    gold: str = ""
+    suffix: str | None = None
+    entry_point: str = ""
+    prelude: str = ""
+    test: str = ""
+    judge: str = "literal"
+    patience: float = 1.0
+    form: Form = "function"
+    language: str = "python"
+    lines: int | None = None
+
+    def program(self, completion: str) -> str:
+        """What is run: prompt, completion, suffix."""
+        return self.prompt + completion + (self.suffix or "")
+
+    def job(self, completion: str, id: str | None = None) -> Job:
+        """The judge's job for a completion, after post-processing."""
+        return Job(
+            id=id or self.task_id,
+            program=self.program(completion),
+            entry_point=self.entry_point,
+            prelude=self.prelude,
+            test=self.test,
+            judge=self.judge,
+            patience=self.patience,
+        )
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Problems by a name.
+
+    Attributes:
+        name: its key in a YAML's `tasks`, and its folder's name.
+        title: as it is shown.
+        left_out: a sentence for each part of it that cannot be evaluated here.
+    """
+
+    name: str
+    title: str
+    problems: Sequence[Problem]
+    left_out: tuple[str, ...] = ()
+
+    def sha256(self) -> str:
+        """Of all that the problems say."""
+        digest = hashlib.sha256()
+        for problem in self.problems:
+            digest.update(json.dumps(asdict(problem), sort_keys=True).encode())
+        return digest.hexdigest()
+
+    def prompts_sha256(self) -> str:
+        """Of all that a model sees."""
+        shown = [[problem.prompt, problem.suffix] for problem in self.problems]
+        return hashlib.sha256(json.dumps(shown).encode()).hexdigest()
