@@ -30,6 +30,7 @@ _CHUNK_ELEMENTS = 2**22
 # A small product leaves most of a GPU idle; this is a quarter of a gigabyte of logits.
 _CHUNK_ELEMENTS_CUDA = 2**26
 _chosen: str | None = None
+_observer: Callable[[Tensor, Tensor], None] | None = None
 _said: set[str] = set()
 
 
@@ -68,6 +69,15 @@ def choose(way: str | None) -> None:
     if way == "torch" and not hasattr(F, "linear_cross_entropy"):
         raise ConfigError(f"the loss `torch` needs torch 2.13, and {torch.__version__} is installed; use chunked")
     _chosen = way
+
+
+def observe(observer: Callable[[Tensor, Tensor], None] | None) -> None:
+    """Show every loss that is computed `chunked` from here on to a function; None ends it.
+
+    It gets the loss of each row in nats, fp32 `(n,)`, 0 where nothing is predicted, and bool `(n,)`, whether it is.
+    """
+    global _observer
+    _observer = observer
 
 
 def default_way(device: torch.device) -> str:
@@ -149,6 +159,7 @@ def _loss_and_gradients(
     share = (counted.float() / counted.sum().clamp(min=1))[:, None]
     index = targets.masked_fill(~counted, 0)[:, None]
     loss = hidden.new_zeros((), dtype=torch.float32)
+    observed = hidden.new_zeros(len(hidden), dtype=torch.float32) if _observer is not None else None
     rows = max(1, chunk_elements(hidden.device.type) // weight.shape[0])
     for start in range(0, hidden.shape[0], rows):
         chunk = slice(start, start + rows)
@@ -157,7 +168,10 @@ def _loss_and_gradients(
         predicted = logits.gather(1, index[chunk])
         powers = logits.sub_(highest).exp_()
         total = powers.sum(dim=-1, keepdim=True)
-        loss += ((total.log() + highest - predicted) * share[chunk]).sum()
+        losses = total.log() + highest - predicted
+        loss += (losses * share[chunk]).sum()
+        if observed is not None:
+            observed[chunk] = losses.squeeze(1).masked_fill(~counted[chunk], 0.0)
         if grad_hidden is None and grad_weight is None:
             continue
         gradient = powers.mul_(share[chunk] / total)
@@ -169,4 +183,6 @@ def _loss_and_gradients(
                 grad_weight.addmm_(gradient.T, hidden[chunk])
             else:
                 grad_weight += gradient.T @ hidden[chunk]
+    if _observer is not None and observed is not None:
+        _observer(observed, counted)
     return loss

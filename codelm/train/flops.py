@@ -53,6 +53,12 @@ def model_costs(model: nn.Module, seq_len: int) -> ModelCosts:
     )
 
 
+def describe_model(name: str, costs: ModelCosts) -> str:
+    """Sizes in a line, for the log."""
+    trained = "" if costs.trainable == costs.parameters else f", {costs.trainable:,} of them trained"
+    return f"{name}: {costs.parameters:,} parameters{trained}; {costs.flops_per_token() / 1e9:.3g} GFLOP a token"
+
+
 def _attention(config: Any, seq_len: int) -> int:
     layers = getattr(config, "num_hidden_layers", 0)
     heads = getattr(config, "num_attention_heads", 0)

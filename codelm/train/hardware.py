@@ -7,7 +7,12 @@ rest are taken from the chip of the same generation. Prices are an assumption, w
 are there to be overridden.
 """
 
+import logging
 from dataclasses import dataclass
+
+import torch
+
+log = logging.getLogger(__name__)
 
 GB = 10**9
 
@@ -85,3 +90,18 @@ def by_product(product: str) -> Accelerator | None:
         if found.product and all(f" {part.upper()} " in joined for part in found.product)
     ]
     return max(matches, key=lambda found: sum(map(len, found.product)), default=None)
+
+
+def peak_flops_here() -> float | None:
+    """FLOP/s of this rank's GPU; None on a CPU, and for a GPU that is not in the table, which is said once."""
+    if not torch.cuda.is_available():
+        return None
+    product = torch.cuda.get_device_name()
+    found = by_product(product)
+    if found is None:
+        log.warning(
+            "%s is not in the table of GPUs, so MFU is left out; callbacks.speed_monitor.gpu_flops_available=… names"
+            " its peak in FLOP/s",
+            product,
+        )
+    return found and found.flops

@@ -21,6 +21,8 @@ from codelm.train.optim.gradients import clip_norm, clip_value, global_norm, gra
 log = logging.getLogger(__name__)
 
 SKIPPED_METRIC = "nan_guard/skipped_steps"
+NORM_METRIC = "l2_norm/grad/global"
+"""Before clipping."""
 
 
 class GradientGuard(Callback):
@@ -65,6 +67,7 @@ class GradientGuard(Callback):
             self._skip(state, logger)
             return
         self.in_a_row = 0
+        logger.log_metrics({NORM_METRIC: length})
         if self.clipping is None or clipped:
             return
         if self.clipping.clipping_type == "norm":
