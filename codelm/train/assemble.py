@@ -12,12 +12,17 @@ from codelm.train import composer_args
 from codelm.train.build import Pieces, in_batches
 from codelm.train.callbacks.code_eval import CodeEval, Evaluated
 from codelm.train.callbacks.guard import GradientGuard
-from codelm.train.callbacks.progress import Progress
+from codelm.train.flops import ModelCosts
+from codelm.train.monitors import build_monitors
 from codelm.train.parallel.building import build_shell
 
 
 def build_callbacks(
-    config: TrainConfig, pieces: Pieces, save: Callable[[State], Any], moves: Callable[[], None]
+    config: TrainConfig,
+    pieces: Pieces,
+    costs: ModelCosts,
+    save: Callable[[State], Any],
+    moves: Callable[[], None],
 ) -> list[Callback]:
     """What runs beside training, in the order in which Composer calls it, but for random numbers and checkpoints.
 
@@ -25,7 +30,7 @@ def build_callbacks(
     and then by what takes long.
     """
     guard = GradientGuard(config.callbacks.nan_guard, config.algorithms.gradient_clipping, save)
-    return [guard, Progress(pieces.batches), *_code_eval(config, pieces, moves)]
+    return [guard, *build_monitors(config, pieces, costs), *_code_eval(config, pieces, moves)]
 
 
 def _code_eval(config: TrainConfig, pieces: Pieces, moves: Callable[[], None]) -> list[Callback]:

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from codelm.config.train import TrainConfig
 from codelm.errors import ConfigError, EnvironmentFailure
 from codelm.train.callbacks.metrics_file import MetricsFile
-from codelm.train.callbacks.progress import tokens_in
+from codelm.train.callbacks.speed import tokens_in
 from codelm.train.composer_model import Batch
 from codelm.train.parallel.fsdp import fsdp_config
 

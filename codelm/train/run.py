@@ -118,7 +118,7 @@ def _train_from(
     resume = [] if resume_from is None else [ResumeFrom(resume_from, rng)]
     optimizer = build_optimizer(config.optimizer, model)
     keep_settings = settings_kept(optimizer)
-    callbacks = build_callbacks(config, pieces, saver.save_now, lifeline.progress.move)
+    callbacks = build_callbacks(config, pieces, costs, saver.save_now, lifeline.progress.move)
     trainer = Trainer(
         model=model,
         optimizers=optimizer,

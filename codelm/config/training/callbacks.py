@@ -7,6 +7,15 @@ from pydantic import Field
 from codelm.config.evaluation.sandbox import SandboxSection
 from codelm.config.evaluation.tasks import HumanEvalSection, TasksSection
 from codelm.config.fields import PositiveDuration, Section
+from codelm.config.training.monitors import (
+    EarlyStopperSection,
+    HfCheckpointerSection,
+    LanguageMonitorSection,
+    MemoryMonitorSection,
+    OptimizerMonitorSection,
+    SampleCompletionsSection,
+    SpeedMonitorSection,
+)
 
 NonNegativeInt = Annotated[int, Field(ge=0)]
 
@@ -33,3 +42,10 @@ class CallbacksSection(Section):
 
     nan_guard: NanGuardSection = NanGuardSection()
     code_eval: CodeEvalSection | None = None
+    speed_monitor: SpeedMonitorSection = SpeedMonitorSection()
+    optimizer_monitor: OptimizerMonitorSection | None = OptimizerMonitorSection()
+    language_monitor: LanguageMonitorSection | None = LanguageMonitorSection()
+    memory_monitor: MemoryMonitorSection | None = MemoryMonitorSection()
+    sample_completions: SampleCompletionsSection | None = None
+    hf_checkpointer: HfCheckpointerSection | None = None
+    early_stopper: EarlyStopperSection | None = None

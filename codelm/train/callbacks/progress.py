@@ -3,29 +3,28 @@
 import math
 import sys
 import time
-from collections import deque
 from typing import TextIO
 
 from composer import Callback, Logger, State
 from composer.utils import dist
 from tqdm import tqdm
 
-from codelm.train.composer_model import Batch
+from codelm.train.callbacks.speed import SpeedMonitor
 
-_WINDOW_BATCHES = 50
 _LINE_SECONDS = 10.0
+_SLOW_LOADER = 0.05
 
 
 class Progress(Callback):
-    """Loss, tokens per second (of training alone, over the last batches), learning rate and time to finish."""
+    """Loss, speed as the monitor before it measures it, learning rate and time to finish."""
 
-    def __init__(self, total_batches: int, stream: TextIO = sys.stderr) -> None:
+    def __init__(self, total_batches: int, speed: SpeedMonitor, stream: TextIO = sys.stderr) -> None:
         self.total_batches = total_batches
+        self.speed = speed
         self.stream = stream
-        self.recent: deque[tuple[int, float]] = deque(maxlen=_WINDOW_BATCHES)
         self.bar: tqdm | None = None
-        self.batch_began = self.line_printed = self.began = time.monotonic()
-        self.first_batch = self.tokens = 0
+        self.line_printed = self.began = time.monotonic()
+        self.first_batch = 0
         self.learning_rate = math.nan
 
     def fit_start(self, state: State, logger: Logger) -> None:
@@ -37,21 +36,17 @@ class Progress(Callback):
             )
 
     def batch_start(self, state: State, logger: Logger) -> None:
-        self.batch_began = time.monotonic()
-        self.tokens = tokens_in(state.batch) * dist.get_world_size()
         # At the end of the batch the schedule already holds the next one's.
         self.learning_rate = state.schedulers[0].get_last_lr()[0]
 
     def batch_end(self, state: State, logger: Logger) -> None:
         now = time.monotonic()
-        self.recent.append((self.tokens, now - self.batch_began))
-        rate = sum(tokens for tokens, _ in self.recent) / sum(seconds for _, seconds in self.recent)
         loss = float((state.total_loss_dict or {}).get("loss/train/total", math.nan))
-        logger.log_metrics({"throughput/tokens_per_sec": rate, "lr": self.learning_rate})
+        logger.log_metrics({"lr": self.learning_rate})
         if dist.get_global_rank() != 0:
             return
         batch = int(state.timestamp.batch)
-        text = f"loss {loss:.3f}, {rate:,.0f} tok/s, lr {self.learning_rate:.2e}"
+        text = f"loss {loss:.3f}, {self._speed()}, lr {self.learning_rate:.2e}"
         if self.bar is not None:
             self.bar.set_postfix_str(text, refresh=False)
             self.bar.update(batch - self.bar.n)
@@ -81,13 +76,16 @@ class Progress(Callback):
             each = ", ".join(f"{label} {value:.3f}" for label, value in values.items())
             self._say(f"batch {int(state.timestamp.batch)}: validation bits per byte: {each}")
 
+    def _speed(self) -> str:
+        text = f"{self.speed.tokens_per_second:,.0f} tok/s"
+        if self.speed.mfu is not None:
+            text += f", MFU {self.speed.mfu:.1%}"
+        if self.speed.waiting > _SLOW_LOADER:
+            text += f", {self.speed.waiting:.0%} waiting for data"
+        return text
+
     def _say(self, line: str) -> None:
         if self.bar is not None:
             self.bar.write(line, file=self.stream)
         else:
             print(line, file=self.stream, flush=True)
-
-
-def tokens_in(batch: Batch) -> int:
-    """Tokens of a rank's batch, predicted or not."""
-    return batch["input_ids"].numel()
