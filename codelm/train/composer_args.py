@@ -1,19 +1,16 @@
 """The sections of the configuration as the arguments that Composer's Trainer takes."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
 from composer import DataSpec, Evaluator, Event
 from composer.core import Precision
-from composer.loggers import LoggerDestination, TensorboardLogger, WandBLogger
 from composer.utils import dist
 from composer.utils.misc import create_interval_scheduler
 from torch.utils.data import DataLoader
 
 from codelm.config.train import TrainConfig
-from codelm.errors import ConfigError, EnvironmentFailure
-from codelm.train.callbacks.metrics_file import MetricsFile
+from codelm.errors import ConfigError
 from codelm.train.callbacks.speed import tokens_in
 from codelm.train.composer_model import Batch
 from codelm.train.parallel.fsdp import fsdp_config
@@ -73,23 +70,3 @@ def evaluators(loaders: dict[str, DataLoader]) -> list[Evaluator]:
         Evaluator(label=label, dataloader=DataSpec(loader, get_num_tokens_in_batch=count_tokens))
         for label, loader in loaders.items()
     ]
-
-
-def loggers(config: TrainConfig, save_folder: Path) -> list[LoggerDestination]:
-    """The metrics file, which is always written, and those that were asked for.
-
-    Raises:
-        EnvironmentFailure: a logger's package is not installed.
-    """
-    found: list[LoggerDestination] = [MetricsFile(save_folder / "metrics.jsonl")]
-    try:
-        if config.loggers.tensorboard is not None:
-            folder = config.loggers.tensorboard.log_dir or str(save_folder / "tensorboard")
-            found.append(TensorboardLogger(log_dir=folder))
-        if config.loggers.wandb is not None:
-            section = config.loggers.wandb
-            found.append(WandBLogger(section.project, entity=section.entity, name=config.run_name, tags=section.tags))
-    except ImportError as error:
-        package = "wandb" if len(found) > 1 or config.loggers.tensorboard is None else "tensorboard"
-        raise EnvironmentFailure(f"loggers.{package} needs a package that is absent: pip install {package}") from error
-    return found

@@ -38,6 +38,7 @@ from codelm.train.compiled import check_compiler, compile_blocks
 from codelm.train.composer_model import ComposerCausalLM, transformer_blocks
 from codelm.train.flops import describe_model, model_costs
 from codelm.train.lifeline.lifeline import Lifeline
+from codelm.train.loggers.build import build_loggers
 from codelm.train.models import build_model
 from codelm.train.optim.build import build_optimizer, settings_kept
 from codelm.train.parallel.activations import checkpoint_activations, offload_activations
@@ -134,7 +135,7 @@ def _train_from(
         device=composer_args.device(config),
         parallelism_config=composer_args.parallelism(config),
         callbacks=[Heartbeat(lifeline), rng, *resume, *callbacks, saver],
-        loggers=[metrics, *composer_args.loggers(config, save_folder)],
+        loggers=[metrics, *build_loggers(config, save_folder)],
         spin_dataloaders=False,
         progress_bar=False,
         run_name=config.run_name,

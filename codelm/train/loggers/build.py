@@ -1,0 +1,41 @@
+"""The loggers of a run, from the configuration."""
+
+import importlib.util
+from pathlib import Path
+
+from composer.loggers import LoggerDestination
+
+from codelm.config.train import TrainConfig
+from codelm.errors import EnvironmentFailure
+from codelm.train.callbacks.metrics_file import MetricsFile
+from codelm.train.loggers.destination import Opener, RunInfo
+from codelm.train.loggers.mlflow_run import mlflow_run
+from codelm.train.loggers.steadfast import SteadfastLogger
+from codelm.train.loggers.tensorboard import tensorboard
+from codelm.train.loggers.wandb_run import wandb_run
+
+
+def build_loggers(config: TrainConfig, save_folder: Path) -> list[LoggerDestination]:
+    """The metrics file, which is always written, and those that were asked for.
+
+    Raises:
+        EnvironmentFailure: a logger's package is not installed.
+    """
+    section = config.loggers
+    openers: dict[str, Opener] = {}
+    if section.tensorboard is not None:
+        openers["tensorboard"] = tensorboard(Path(section.tensorboard.log_dir or save_folder / "tensorboard"))
+    if section.wandb is not None:
+        openers["wandb"] = wandb_run(section.wandb, save_folder / "wandb")
+    if section.mlflow is not None:
+        openers["mlflow"] = mlflow_run(section.mlflow, save_folder)
+    for package in openers:
+        if importlib.util.find_spec(package) is None:
+            raise EnvironmentFailure(
+                f"loggers.{package} needs a package that is absent: pip install {package}, or leave the section out"
+            )
+    run = RunInfo(config.run_name, config.model_dump(mode="json"))
+    return [
+        MetricsFile(save_folder / "metrics.jsonl"),
+        *(SteadfastLogger(label, opener, run) for label, opener in openers.items()),
+    ]

@@ -1,0 +1,31 @@
+"""TensorBoard's event files."""
+
+from pathlib import Path
+from typing import Any
+
+from codelm.train.loggers.destination import Destination, Opener, Row, RunInfo
+
+
+class _EventFiles:
+    def __init__(self, folder: Path) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.writer: Any = SummaryWriter(str(folder))
+
+    def write(self, rows: list[Row]) -> None:
+        for row in rows:
+            for name, value in row.metrics.items():
+                self.writer.add_scalar(name, value, row.batch, row.seconds)
+        self.writer.flush()
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+def tensorboard(folder: Path) -> Opener:
+    """Write into a folder that `tensorboard --logdir` reads."""
+
+    def open_(run: RunInfo) -> Destination:
+        return _EventFiles(folder)
+
+    return open_
