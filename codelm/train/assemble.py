@@ -13,7 +13,7 @@ from codelm.train.build import Pieces, in_batches
 from codelm.train.callbacks.code_eval import CodeEval, Evaluated
 from codelm.train.callbacks.guard import GradientGuard
 from codelm.train.flops import ModelCosts
-from codelm.train.monitors import build_monitors
+from codelm.train.monitors import build_monitors, build_outcomes
 from codelm.train.parallel.building import build_shell
 
 
@@ -30,7 +30,12 @@ def build_callbacks(
     and then by what takes long.
     """
     guard = GradientGuard(config.callbacks.nan_guard, config.algorithms.gradient_clipping, save)
-    return [guard, *build_monitors(config, pieces, costs), *_code_eval(config, pieces, moves)]
+    return [
+        guard,
+        *build_monitors(config, pieces, costs),
+        *_code_eval(config, pieces, moves),
+        *build_outcomes(config, pieces),
+    ]
 
 
 def _code_eval(config: TrainConfig, pieces: Pieces, moves: Callable[[], None]) -> list[Callback]:

@@ -19,6 +19,7 @@ from codelm.train.adapters import check_base, has_adapters
 from codelm.train.assemble import build_callbacks
 from codelm.train.board import Board, new_board
 from codelm.train.build import Pieces, build_pieces, in_batches, plan
+from codelm.train.callbacks.early_stopper import STOPPED_METRIC
 from codelm.train.callbacks.heartbeat import Heartbeat
 from codelm.train.callbacks.rng import TrainingRng
 from codelm.train.checkpoints.build import build_saver
@@ -93,6 +94,9 @@ def _train_from(
         done = int(read_run(resume_from)["batch"])
         if done >= pieces.batches:
             log.info("%s already has %d batches; raise max_duration to train on", resume_from, done)
+            return resume_from
+        if config.callbacks.early_stopper is not None and read_run(resume_from).get("metrics", {}).get(STOPPED_METRIC):
+            log.info("%s is where the run stopped early; leave callbacks.early_stopper out to train on", resume_from)
             return resume_from
         log.info("resuming from %s", resume_from)
     for line in plan(config, pieces):

@@ -1,6 +1,5 @@
 """save_folder/metrics.jsonl: every metric of the run, a line a batch, without repeats after resuming."""
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,8 @@ from typing import Any
 from composer import Logger, State
 from composer.loggers import LoggerDestination
 from composer.utils import dist
+
+from codelm.train.callbacks.lines import add_line, drop_later
 
 
 class MetricsFile(LoggerDestination):
@@ -25,19 +26,8 @@ class MetricsFile(LoggerDestination):
 
     def after_load(self, state: State, logger: Logger) -> None:
         """Drop the lines of batches that will be trained again: all of them when the run starts afresh."""
-        if dist.get_global_rank() != 0 or not self.path.exists():
-            return
-        kept = []
-        for line in self.path.read_text().splitlines():
-            try:
-                batch = json.loads(line)["batch"]
-            except (ValueError, KeyError):
-                continue  # A line that a kill cut short.
-            if batch <= int(state.timestamp.batch) > 0:
-                kept.append(line + "\n")
-        temporary = self.path.with_name(f".tmp-{self.path.name}")
-        temporary.write_text("".join(kept))
-        temporary.replace(self.path)
+        if dist.get_global_rank() == 0:
+            drop_later(self.path, int(state.timestamp.batch))
 
     def batch_end(self, state: State, logger: Logger) -> None:
         self._flush(state)
@@ -56,8 +46,5 @@ class MetricsFile(LoggerDestination):
 
     def _flush(self, state: State) -> None:
         if self.pending and dist.get_global_rank() == 0:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            line = json.dumps({"batch": int(state.timestamp.batch), **self.pending})
-            with self.path.open("a") as file:
-                file.write(line + "\n")
+            add_line(self.path, {"batch": int(state.timestamp.batch), **self.pending})
         self.pending = {}
