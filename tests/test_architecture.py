@@ -12,6 +12,7 @@ FLOORS = {
     "errors": 0,
     "console": 0,
     "files": 0,
+    "html": 0,
     "languages": 0,
     "spdx": 0,
     "tokenizer": 1,

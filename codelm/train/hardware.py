@@ -8,8 +8,11 @@ are there to be overridden.
 """
 
 import logging
+import os
+import platform
 from dataclasses import dataclass
 
+import psutil
 import torch
 
 log = logging.getLogger(__name__)
@@ -105,3 +108,15 @@ def peak_flops_here() -> float | None:
             product,
         )
     return found and found.flops
+
+
+def hardware_here() -> dict[str, str | int]:
+    """What this rank runs on, for a run's record."""
+    found: dict[str, str | int] = {
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count() or 0,
+        "memory_gb": round(psutil.virtual_memory().total / GB),
+    }
+    if torch.cuda.is_available():
+        found["gpu"] = torch.cuda.get_device_name()
+    return found

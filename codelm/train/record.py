@@ -13,6 +13,7 @@ from codelm.config.train import TrainConfig
 from codelm.model.lineage import lineage_of_run
 from codelm.train.build import Pieces
 from codelm.train.checkpoints.run_file import RUN_FORMAT, read_run
+from codelm.train.hardware import hardware_here
 
 
 def run_record(config: TrainConfig, pieces: Pieces, resume_from: Path | None) -> dict[str, Any]:
@@ -35,6 +36,7 @@ def run_record(config: TrainConfig, pieces: Pieces, resume_from: Path | None) ->
             "stream": dataclasses.asdict(identity),
         },
         "world_size": dist.get_world_size(),
+        "hardware": hardware_here(),
         "versions": {
             "codelm": codelm.__version__,
             "python": platform.python_version(),

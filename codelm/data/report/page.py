@@ -6,7 +6,7 @@ licences, secrets, how often a mixture repeats a language, and samples as the mo
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 
@@ -17,8 +17,9 @@ from codelm.data.manifest import Manifest, StreamInfo
 from codelm.data.packing.pack import DOCUMENTS_FILE
 from codelm.data.packing.trace import documents_of_sample
 from codelm.data.reading.shard_reader import ShardReader
-from codelm.data.report.charts import bars, columns, legend, stacked_bars
 from codelm.data.shards import write_atomically
+from codelm.html.charts import bars, columns, legend, stacked_bars
+from codelm.html.page import page, section, table
 from codelm.languages import LANGUAGES, preset_shares
 from codelm.tokenizer import Tokenizer
 
@@ -31,43 +32,26 @@ _REASONS_SHOWN = 8
 _SAMPLE_CHARACTERS = 1500
 _PRESETS: tuple[Preset, ...] = ("corpus", "natural", "replit-order")
 
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
-h1 { font-size: 1.6rem } h2 { font-size: 1.2rem; margin-top: 2.2rem; border-bottom: 1px solid #ddd }
-table { border-collapse: collapse; margin: .6rem 0 } td, th { padding: .15rem .7rem; text-align: right }
-td:first-child, th:first-child { text-align: left } tr:nth-child(even) { background: #f6f6f6 }
-th { border-bottom: 1px solid #999; font-weight: 600 } tr.all td { border-top: 1px solid #999; font-weight: 600 }
-svg { max-width: 100%; height: auto } svg text { font-size: 12px; fill: #1a1a1a } svg text.small { font-size: 10px }
-pre { background: #f6f6f6; padding: .6rem; font-size: 12.5px; line-height: 1.4; white-space: pre-wrap }
-.key { margin-right: 1rem } .key i { display: inline-block; width: .8em; height: .8em; margin-right: .3em }
-.from { color: #555; font-size: 12.5px; margin: .8rem 0 0 } .note { color: #555 }
-"""
-
 
 def write_report(folder: Path, manifest: Manifest, tokenizer: Tokenizer) -> None:
     """Write `report.html` into the output folder; the same corpus gives the same bytes."""
     parts = [
         f"<h1>{escape(manifest.run_name)}</h1>",
         _summary(manifest),
-        _heading("Languages", _languages(manifest)),
-        _heading("Lengths", _lengths(folder, manifest)),
-        _heading("Dropped files", _dropped(manifest.dropped)),
-        _heading("Sources", _sources(manifest)),
-        _heading("Licences", _licences(manifest)),
-        _heading("Secrets and personal data", _secrets(manifest)),
-        _heading("Evaluation problems", _contamination(manifest)),
-        _heading("Passes over the data", _passes(manifest)),
-        _heading("Samples", _samples(folder, manifest, tokenizer)),
-        _heading(
+        section("Languages", _languages(manifest)),
+        section("Lengths", _lengths(folder, manifest)),
+        section("Dropped files", _dropped(manifest.dropped)),
+        section("Sources", _sources(manifest)),
+        section("Licences", _licences(manifest)),
+        section("Secrets and personal data", _secrets(manifest)),
+        section("Evaluation problems", _contamination(manifest)),
+        section("Passes over the data", _passes(manifest)),
+        section("Samples", _samples(folder, manifest, tokenizer)),
+        section(
             "Settings", f"<pre>{escape(yaml.safe_dump(manifest.settings, sort_keys=False, allow_unicode=True))}</pre>"
         ),
     ]
-    page = (
-        '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
-        f"<title>{escape(manifest.run_name)}</title><style>{_STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
-    )
-    write_atomically(folder / REPORT_FILE, page.encode("utf-8", "backslashreplace"))
+    write_atomically(folder / REPORT_FILE, page(manifest.run_name, parts))
 
 
 def tokens_until_repeated(manifest: Manifest, preset: Preset) -> tuple[float, str] | None:
@@ -85,17 +69,6 @@ def tokens_until_repeated(manifest: Manifest, preset: Preset) -> tuple[float, st
     allowed = {name: MOST_PASSES * tokens[name] * total / share for name, share in shares.items()}
     first = min(allowed, key=lambda name: (allowed[name], name))
     return allowed[first], first
-
-
-def _heading(title: str, body: str) -> str:
-    return f"<h2>{escape(title)}</h2>{body}" if body else ""
-
-
-def _table(header: Iterable[str], rows: Iterable[Iterable[str]], total: Iterable[str] | None = None) -> str:
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
-    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    last = f'<tr class="all">{"".join(f"<td>{escape(cell)}</td>" for cell in total)}</tr>' if total is not None else ""
-    return f"<table><tr>{head}</tr>{body}{last}</table>"
 
 
 def _by_size(streams: Mapping[str, StreamInfo]) -> list[str]:
@@ -145,7 +118,7 @@ def _languages(manifest: Manifest) -> str:
                 *(f"{other.files:,}" if other is not None else "" for other in others),
             ]
         )
-    return bars(shares, {name: f"{share:.1%}" for name, share in shares.items()}) + _table(header, rows)
+    return bars(shares, {name: f"{share:.1%}" for name, share in shares.items()}) + table(header, rows)
 
 
 def _lengths(folder: Path, manifest: Manifest) -> str:
@@ -189,8 +162,8 @@ def _dropped(dropped: Mapping[str, Mapping[str, int]]) -> str:
     texts = {_title(name): f"{sum(dropped[name].values()):,}" for name in order}
     other = sum(dropped.get("other", {}).values())
     note = f'<p class="note">And {other:,} files of no known language.</p>' if other else ""
-    table = _table(["reason", "files"], ([reason, f"{number:,}"] for reason, number in reasons.most_common()))
-    return legend(parts) + stacked_bars(stacks, texts, parts) + note + table
+    by_reason = table(["reason", "files"], ([reason, f"{number:,}"] for reason, number in reasons.most_common()))
+    return legend(parts) + stacked_bars(stacks, texts, parts) + note + by_reason
 
 
 def _sources(manifest: Manifest) -> str:
@@ -201,26 +174,26 @@ def _sources(manifest: Manifest) -> str:
     rows = (
         [key, f"{n['files']:,}", f"{n['bytes'] / 1e6:,.2f}", f"{n['tokens']:,}"] for key, n in sorted(found.items())
     )
-    return _table(["", "files", "MB", "tokens"], rows) if found else ""
+    return table(["", "files", "MB", "tokens"], rows) if found else ""
 
 
 def _licences(manifest: Manifest) -> str:
     found: Counter[str] = Counter()
     for stream in manifest.splits["train"].values():
         found.update(stream.licences)
-    return _table(["licence", "files"], ([name, f"{files:,}"] for name, files in found.most_common())) if found else ""
+    return table(["licence", "files"], ([name, f"{files:,}"] for name, files in found.most_common())) if found else ""
 
 
 def _secrets(manifest: Manifest) -> str:
     found: Counter[str] = Counter()
     for kinds in manifest.secrets.values():
         found.update(kinds)
-    section = manifest.settings.get("secrets", {})
-    policies = f"secrets {section.get('policy')}, personal data {section.get('personal')}"
+    rules = manifest.settings.get("secrets", {})
+    policies = f"secrets {rules.get('policy')}, personal data {rules.get('personal')}"
     note = f'<p class="note">Policy: {escape(policies)}. Looked for before anything was written.</p>'
     if not found:
         return note + "<p>None found.</p>"
-    return note + _table(["kind", "found"], ([kind, f"{number:,}"] for kind, number in found.most_common()))
+    return note + table(["kind", "found"], ([kind, f"{number:,}"] for kind, number in found.most_common()))
 
 
 def _contamination(manifest: Manifest) -> str:
@@ -234,7 +207,7 @@ def _contamination(manifest: Manifest) -> str:
         ]
         parts.append(
             f"<p>{escape(benchmark)}: {entry['files']:,} files with {entry['problems_found']:,} problems, dropped.</p>"
-            + _table(["problem", "files"], rows[:20])
+            + table(["problem", "files"], rows[:20])
         )
     return "".join(parts)
 
@@ -249,7 +222,7 @@ def _passes(manifest: Manifest) -> str:
         f'<p class="note">Training longer than this shows some language more than {MOST_PASSES} times, which teaches'
         " little. train/main.py --dry-run says it for the mixture and the length of a run.</p>"
     )
-    return note + _table(["mixture", "tokens of training", "the language that runs out first"], rows)
+    return note + table(["mixture", "tokens of training", "the language that runs out first"], rows)
 
 
 def _samples(folder: Path, manifest: Manifest, tokenizer: Tokenizer) -> str:

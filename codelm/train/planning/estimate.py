@@ -113,13 +113,14 @@ def _frozen(config: TrainConfig) -> float:
 
 
 def _mask(plan: Architecture, config: TrainConfig, machine: Machine, microbatch: int) -> float:
-    """Bytes of the attention's bias, besides the one of a single document that the footprint holds."""
+    """Bytes of the attention's bias: fused kernels have none; on a CPU one serves all rows; plain SDPA has one a row."""
     attention = getattr(plan.config, "attn_config", None)
-    if attention is None or machine.is_cpu:
+    if attention is None:
         return 0.0
-    one = _HALF * plan.config.n_heads * config.max_seq_len**2
-    # Fused kernels have none; plain SDPA has one for every row, and makes it from another.
-    return (2 * microbatch - 1) * one if attention["attn_impl"] == "torch" else -one
+    scores = plan.config.n_heads * config.max_seq_len**2
+    if machine.is_cpu:
+        return _FP32 * scores
+    return _HALF * microbatch * scores if attention["attn_impl"] == "torch" else 0.0
 
 
 def step_seconds(

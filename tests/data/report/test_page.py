@@ -11,8 +11,8 @@ from codelm.config.data import DataConfig
 from codelm.data.manifest import Manifest, load_manifest
 from codelm.data.prepare import prepare
 from codelm.data.report import page as report
-from codelm.data.report.charts import bars, columns, stacked_bars
 from codelm.data.report.page import REPORT_FILE, tokens_until_repeated, write_report
+from codelm.html.charts import bars, columns, stacked_bars
 from codelm.tokenizer import load_tokenizer
 
 HOSTILE = "<script>alert('x')</script>\"&\x1b[31m.py"
