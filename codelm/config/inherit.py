@@ -15,6 +15,8 @@ from codelm.config.tree import KeyPath, Node, Place, Problem
 from codelm.errors import ConfigError
 
 MAX_FILES = 50
+WHOLE = ("mixture", "streams")
+"""The keys of sections that speak of languages: those that a child does not name are not inherited."""
 
 
 def load_chain(paths: list[str], schema: type[Section], problems: list[Problem]) -> Node:
@@ -74,9 +76,9 @@ def _parents(extends: Node) -> list[tuple[str, Place]]:
 def merge(base: Node, over: Node, schema: type[Section], path: KeyPath = ()) -> Node:
     """`over` laid over `base`: sections key by key, everything else replaced.
 
-    Two sections are replaced whole: a `mixture`, and one whose `name` changes (its other keys belong to the old name).
+    Replaced whole are WHOLE, and a section whose `name` changes (its other keys belong to the old name).
     """
-    if base.entries is None or over.entries is None or path[-1:] == ("mixture",):
+    if base.entries is None or over.entries is None or (path and path[-1] in WHOLE):
         return over
     if _renamed(base, over, schema, path):
         old = base.entries["name"]

@@ -1,7 +1,7 @@
 """`key=value` arguments of the command line, laid over the YAML's tree."""
 
 from codelm.config.fields import Section
-from codelm.config.inherit import merge
+from codelm.config.inherit import WHOLE, merge
 from codelm.config.shape import discriminated, field_at, shape
 from codelm.config.source import parse_value
 from codelm.config.tree import COMMAND_LINE, Node, Place, Problem, dotted, find, plain
@@ -35,14 +35,16 @@ def apply_overrides(root: Node, arguments: list[str], schema: type[Section], pro
 
 
 def _lay(root: Node, over: Node, path: tuple[str, ...], schema: type[Section]) -> Node:
-    """`merge`, except that `a.mixture.python=1` changes one share and leaves the others."""
-    return _with_entry(root, path, over) if "mixture" in path[:-1] else merge(root, over, schema)
+    """`merge`, except that `a.mixture.python=1` changes one share and leaves the others (as of all that is WHOLE)."""
+    inside = any(key in WHOLE for key in path[:-1])
+    return _with_entry(root, path, over) if inside else merge(root, over, schema)
 
 
 def _with_entry(base: Node, path: tuple[str, ...], over: Node) -> Node:
     entries = dict(base.entries or {})
     inner = (over.entries or {})[path[0]]
-    entries[path[0]] = inner if len(path) == 1 else _with_entry(entries[path[0]], path[1:], inner)
+    known = len(path) > 1 and path[0] in entries
+    entries[path[0]] = _with_entry(entries[path[0]], path[1:], inner) if known else inner
     return Node(entries, base.place, base.note)
 
 

@@ -56,7 +56,7 @@ def test_the_pages_python_runs(capsys):
 
 
 def test_the_page_names_every_override_row():
-    assert len(OVERRIDES) == 8
+    assert len(OVERRIDES) == 9
 
 
 def kind_of(path):

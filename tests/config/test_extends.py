@@ -1,5 +1,7 @@
 """`extends:` lays a YAML over others; a mixture, and a section whose name changes, is replaced whole."""
 
+import pytest
+
 from codelm.config import load_config
 
 
@@ -30,6 +32,27 @@ def test_a_parent_may_be_named_by_an_environment_variable(write, monkeypatch):
     write("base.yaml", "train")
     monkeypatch.setenv("CODELM_BASE", "base")
     assert load_config("train", write("x.yaml", "extends: ${oc.env:CODELM_BASE}.yaml\n")).run_name == "small"
+
+
+STREAMS = "{python: {repeat: 2}, javascript: {upsample: 3.0, limit: 7}}"
+
+
+@pytest.mark.parametrize(
+    ("childs", "left"),
+    [("{}", {}), ("null", {}), ("{javascript: {limit: 5}}", {"javascript": {"limit": 5}})],
+    ids=["empty", "null", "others"],
+)
+def test_streams_replace_their_parents(childs, left, write):
+    write("base.yaml", "train")
+    write("parent.yaml", f"extends: base.yaml\ntrain_data:\n  streams: {STREAMS}\n")
+    kept = load_config("train", write("y.yaml", "extends: parent.yaml\nseed: 3\n")).train_data.streams
+    assert {name: section.model_dump(exclude_unset=True) for name, section in kept.items()} == {
+        "python": {"repeat": 2},
+        "javascript": {"upsample": 3.0, "limit": 7},
+    }
+    config = load_config("train", write("x.yaml", f"extends: parent.yaml\ntrain_data:\n  streams: {childs}\n"))
+    streams = config.train_data.streams
+    assert {name: section.model_dump(exclude_unset=True) for name, section in streams.items()} == left
 
 
 def test_a_mixture_replaces_its_parents(write):

@@ -30,6 +30,19 @@ def test_the_last_of_two_wins(load):
     assert load("seed=1", "seed=2").seed == 2
 
 
+def test_one_key_of_one_stream_is_edited_and_a_whole_section_replaces(load):
+    made = load("train_data.streams.python.repeat=2").train_data.streams
+    assert [(name, stream.repeat) for name, stream in made.items()] == [("python", 2)]
+    given = "train_data.streams={python: {repeat: 2, limit: 5}, c: {limit: 3}}"
+    edited = load(given, "train_data.streams.python.limit=9", "train_data.streams.rust.upsample=2").train_data.streams
+    assert {name: (stream.repeat, stream.limit, stream.upsample) for name, stream in edited.items()} == {
+        "python": (2, 9, 1.0),
+        "c": (None, 3, 1.0),
+        "rust": (None, None, 2.0),
+    }
+    assert load(given, "train_data.streams={}").train_data.streams == {}
+
+
 def test_a_whole_mixture_replaces_and_one_entry_is_edited(load):
     assert load("train_data.mixture={python: 1.0}").train_data.mixture == {"python": 1.0}
     assert load("train_data.mixture=natural").train_data.mixture == "natural"

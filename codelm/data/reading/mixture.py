@@ -77,7 +77,7 @@ def resolve_shares(
     if idle:
         raise DataError(
             f"{key}.streams names {', '.join(idle)}, which the mixture of {where} does not hold;"
-            f" it holds {', '.join(sorted(shares))}"
+            f" it holds {', '.join(sorted(shares))} (`streams: {{}}` drops what a YAML inherits)"
         )
     if temperature != 1.0:
         largest = max(shares.values())
