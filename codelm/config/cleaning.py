@@ -1,10 +1,11 @@
 """What is kept of a corpus: the sections on filters, licences, secrets, duplicates and evaluation problems."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
-from codelm.config.fields import LanguageName, Section
+from codelm.config.fields import LICENCE_FORMS, LanguageName, Section
+from codelm.config.licences import OneLicence
 
 PositiveInt = Annotated[int, Field(gt=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
@@ -85,12 +86,25 @@ class FiltersSection(Section):
     """Other bounds by language, such as `languages.html.max_line_length: 2000`."""
 
 
+def _licence_form(value: object) -> str:
+    return LICENCE_FORMS[isinstance(value, list)]
+
+
+KeptLicences = Annotated[
+    Annotated[Literal["all", "permissive"], Tag(LICENCE_FORMS[0])]
+    | Annotated[list[OneLicence], Field(min_length=1), Tag(LICENCE_FORMS[1])],
+    Discriminator(_licence_form),
+]
+
+
 class LicencesSection(Section):
     """The licence of each file, by its header or else the nearest licence file, and which ones are kept."""
 
+    off: ClassVar[str] = "{detect: false}"
+
     detect: bool = True
     """Look for SPDX tags and licence texts; false takes the sources' `licence` alone."""
-    keep: Literal["all", "permissive"] | list[str] = "all"
+    keep: KeptLicences = "all"
     """`permissive` is what Blue Oak Council rates so (docs/data.md); a list holds SPDX ids.
 
     `A OR B` is kept when one is, `A AND B` when both are, `GPL-2.0-or-later` when `GPL-2.0-only` is."""
@@ -109,6 +123,8 @@ SecretKind = Literal[
 
 class SecretsSection(Section):
     """Keys, tokens, passwords, e-mail and IP addresses, found before anything is written to disk (docs/secrets.md)."""
+
+    off: ClassVar[str] = '{policy: "off", personal: "off"}'
 
     policy: Literal["redact", "drop-file", "report", "off"] = "redact"
     """redact puts a placeholder in their place, drop-file leaves the file out, report only counts."""
@@ -136,6 +152,8 @@ class NearDuplicatesSection(Section):
 class DedupSection(Section):
     """Copies across all sources."""
 
+    off: ClassVar[str] = "{exact: false, near: null}"
+
     exact: bool = True
     """Files with the same bytes as one already taken."""
     near: NearDuplicatesSection | None = NearDuplicatesSection()
@@ -143,6 +161,8 @@ class DedupSection(Section):
 
 class DecontaminationSection(Section):
     """Files that hold problems or solutions which models are judged on are dropped."""
+
+    off: ClassVar[str] = "{benchmarks: []}"
 
     benchmarks: list[str] = Field(default_factory=lambda: ["humaneval"])
     """`humaneval` (always at hand), or paths of JSONL files of problems (MBPP, MultiPL-E, a repository benchmark)."""

@@ -1,12 +1,14 @@
 """What a corpus is made from and how: the YAML of `data_prep/main.py`, a class for each section."""
 
 from datetime import date
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from codelm.config.cleaning import CleaningSections
 from codelm.config.fields import LanguageName, Section, Seed, SeqLen
+from codelm.config.licences import Licence
+from codelm.config.suggest import closest
 
 PositiveInt = Annotated[int, Field(gt=0)]
 
@@ -24,7 +26,7 @@ class CodeSource(Section):
     """The name that provenance records; default: the source's key."""
     repository_per_folder: bool = False
     """Each folder directly below `path` is a repository of its own, and is recorded under its name."""
-    licence: str | None = None
+    licence: Licence | None = None
     """The SPDX id that provenance records; null means what is detected."""
     include: list[str] = Field(default_factory=list)
     """Glob patterns of paths inside the source; empty means all."""
@@ -59,7 +61,7 @@ class RecordsSource(Section):
     """Of every row; null takes the language column, or the extension of the path."""
     repository: str | None = None
     """The name that provenance records where the repository column is absent; default: the source's key."""
-    licence: str | None = None
+    licence: Licence | None = None
     limit: PositiveInt | None = None
     """The first n rows only."""
 
@@ -98,7 +100,7 @@ class InstructionsSource(Section):
     assistant_template: str = "{content}\n"
     """An answer: from its content on the loss is computed, with the end-of-text token after the last one."""
     repository: str | None = None
-    licence: str | None = None
+    licence: Licence | None = None
     limit: PositiveInt | None = None
     """The first n rows only."""
 
@@ -110,9 +112,15 @@ class InstructionsSource(Section):
         return self
 
 
-def _source_kind(value: object) -> str:
-    name = value.get("name", "code") if isinstance(value, dict) else getattr(value, "name", "code")
-    return name if isinstance(name, str) else "code"
+def _source_kind(value: object) -> str | None:
+    """The `name`; without one `code`, but None where a key is another kind's, or a misspelt `name`."""
+    if not isinstance(value, dict):
+        return getattr(value, "name", "code")
+    if "name" in value:
+        return str(value["name"])
+    others = {key for kind in (RecordsSource, HubSource, InstructionsSource) for key in kind.model_fields}
+    unclear = any(key in others or closest(key, ["name"], limit=1) for key in value.keys() - CodeSource.model_fields)
+    return None if unclear else "code"
 
 
 SourceSection = Annotated[
@@ -154,6 +162,8 @@ class DataTokenizerSection(Section):
 class SplitSection(Section):
     """What is held out. What is like a held-out file (of its cluster of near duplicates) is not trained on either."""
 
+    off: ClassVar[str] = "{validation: 0}"
+
     by: Literal["file", "repository", "cluster", "time"] = "file"
     """What is drawn as a whole: a file (by a hash of its contents), a repository (of its name), a cluster of near
     duplicates; `time` holds out the files last changed after `since`."""
@@ -180,6 +190,12 @@ class SplitSection(Section):
         return self
 
 
+def _some_language(languages: list[str]) -> list[str]:
+    if not languages:
+        raise ValueError("names no language, so nothing would be kept; write null for all 20")
+    return languages
+
+
 class ContextSection(Section):
     """How much of its repository a document shows."""
 
@@ -199,7 +215,7 @@ class DataConfig(CleaningSections):
     sources: Annotated[dict[str, SourceSection], Field(min_length=1)]
     exclude_repositories: list[str] = Field(default_factory=list)
     """Glob patterns of names of repositories that nothing is taken from."""
-    languages: list[LanguageName] | None = None
+    languages: Annotated[list[LanguageName], AfterValidator(_some_language)] | None = None
     """null means all 20."""
     notebooks: Literal["script", "structured"] = "script"
     """script: cells in the `# %%` form; structured: text, code and output cells between marks."""

@@ -1,7 +1,7 @@
 """The pieces that the sections of a run's YAML are made of: the strict base class, durations, language shares."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
@@ -20,6 +20,8 @@ class Section(BaseModel):
         protected_namespaces=(),
         use_attribute_docstrings=True,
     )
+    off: ClassVar[str] = ""
+    """What switches the section off, where its defaults do not; an explicit `null` there is refused with this."""
 
 
 PositiveInt = Annotated[int, Field(gt=0)]
@@ -122,6 +124,7 @@ Preset = Literal["corpus", "natural", "replit-order"]
 
 
 MIXTURE_FORMS = ("preset", "shares")
+LICENCE_FORMS = ("preset", "list")
 
 
 def _mixture_form(value: object) -> str:

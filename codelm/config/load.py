@@ -20,7 +20,7 @@ from codelm.config.messages import likely_name, problems_of
 from codelm.config.overrides import apply_overrides, is_file
 from codelm.config.shape import models_at, path_of, shape
 from codelm.config.train import TrainConfig
-from codelm.config.tree import KeyPath, Problem
+from codelm.config.tree import KeyPath, Node, Problem, dotted, find
 from codelm.errors import ConfigError
 
 Kind = Literal["train", "data", "eval"]
@@ -51,7 +51,7 @@ def load_config(kind: Kind, path: str, overrides: list[str] | None = None) -> Se
     tree = load_chain([path, *files], schema, problems)
     tree = apply_overrides(tree, [argument for argument in overrides or [] if not is_file(argument)], schema, problems)
     values, broken = interpolate.resolve(tree, problems)
-    values = _without_empty_sections(values, schema)
+    values = _without_empty_sections(values, schema, tree, problems)
     config = None
     try:
         config = schema.model_validate(values)
@@ -90,17 +90,33 @@ def _faults_behind_names(
     return []
 
 
-def _without_empty_sections(values: dict, schema: type[Section]) -> dict:
-    """Sections left empty (`callbacks:` with everything below it commented out) take their defaults."""
+def _without_empty_sections(
+    values: dict, schema: type[Section], tree: Node, problems: list[Problem], above: KeyPath = ()
+) -> dict:
+    """Sections left empty (`callbacks:` with everything below it commented out) take their defaults.
+
+    `null` does the same, unless the defaults do something and it could be meant to switch them off.
+    """
     kept = {}
     for key, value in values.items():
+        path = (*above, key)
         field = schema.model_fields.get(key)
         inner = shape(field.annotation) if field is not None else None
         if inner is not None and field is not None:
             empty = value is None and not inner.nullable and not field.is_required()
             if empty and (inner.models or (inner.entry is not None and not inner.choices)):
+                problems += _null_for_off(path, inner.models, tree)
                 continue
             if isinstance(value, dict) and len(inner.models) == 1:
-                value = _without_empty_sections(value, inner.models[0])
+                value = _without_empty_sections(value, inner.models[0], tree, problems, path)
         kept[key] = value
     return kept
+
+
+def _null_for_off(path: KeyPath, models: tuple[type[Section], ...], tree: Node) -> list[Problem]:
+    node = find(tree, path)
+    off = models[0].off if len(models) == 1 else ""
+    if not off or node is None or node.left_empty:
+        return []
+    text = f"null does not switch it off; write {off}, or delete the line for the defaults"
+    return [Problem(node.place, dotted(path), text)]

@@ -80,7 +80,7 @@ def _sentence(
         name = got.get("name") if isinstance(got, dict) else got
         return _none_of(name, list(names(models_at(schema, path[:-1], None))))
     if type_ == "literal_error":
-        return _not_a_choice(got, field)
+        return _not_a_choice(got, _annotation(path, schema, values))
     if type_ == "language":
         return _unknown_language(str(context.get("name", got)))
     if type_ in _BOUNDS:
@@ -180,18 +180,29 @@ def _listed(words: Any) -> str:
     return ", ".join(describe_value(word) for word in words)
 
 
-def _not_a_choice(got: object, field: Any) -> str:
-    found = shape(field.annotation) if field is not None else shape(Any)
+def _annotation(path: KeyPath, schema: type[Section], values: dict) -> Any:
+    """What is allowed at a path, which may be an entry of a list."""
+    if path and isinstance(path[-1], int):
+        return shape(_annotation(path[:-1], schema, values)).item
+    field = field_at(schema, path, values)
+    return field.annotation if field is not None else Any
+
+
+def _not_a_choice(got: object, annotation: Any) -> str:
+    found = shape(annotation)
     text = _none_of(got, list(found.choices))
-    if found.entry is None:
-        return text
-    return f"{text.replace(' is none of ', ' is neither shares by language ({python: 1.0, …}) nor one of ')}"
+    other = "shares by language ({python: 1.0, …})" if found.entry is not None else "a list" if found.item else None
+    return text.replace(" is none of ", f" is neither {other} nor one of ") if other else text
 
 
 def _none_of(got: object, choices: list[Any]) -> str:
     comparable = isinstance(got, str) and any(isinstance(choice, str) for choice in choices)
     shown = f"`{_short(got)}`" if isinstance(got, str) and comparable else describe(got)
+    if len(choices) > MAX_LISTED and (near := near_choice(got, choices)):
+        return f"{shown} is none of the {len(choices)} that there are; did you mean `{near}`?"
     text = f"{shown} is none of {_listed(choices)}" if len(choices) > 1 else f"{shown} is not {_listed(choices)}"
+    if got is False and "off" in choices:
+        return f'{text}; YAML reads off as false, so write "off" in quotes'
     near = near_choice(got, choices)
     return f"{text}; did you mean `{near}`?" if near else text
 
@@ -208,7 +219,8 @@ def near_choice(got: object, offered: list[Any]) -> str | None:
 def likely_name(models: tuple[type[Section], ...], section: dict) -> str:
     """The `name` that a section with a wrong or missing one probably meant: by spelling, else by its other keys."""
     known = names(models)
-    near = near_choice(section.get("name"), list(known))
+    given = [section[key] for key in section if closest(str(key), ["name"], limit=1)]
+    near = next((near for value in given if (near := near_choice(value, list(known)))), None)
     return near or max(known, key=lambda name: len(known[name].model_fields.keys() & section.keys()))
 
 

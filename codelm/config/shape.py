@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import Tag
 from pydantic.fields import FieldInfo
 
-from codelm.config.fields import MIXTURE_FORMS, Section
+from codelm.config.fields import LICENCE_FORMS, MIXTURE_FORMS, Section
 from codelm.config.tree import KeyPath
 
 
@@ -94,7 +94,7 @@ def path_of(root: type[Section], location: tuple[str | int, ...], values: object
     while rest:
         current = shape(annotation) if annotation is not None else Shape()
         part = rest.pop(0)
-        if current.tagged and part in (*names(current.models), *MIXTURE_FORMS):
+        if current.tagged and part in (*names(current.models), *MIXTURE_FORMS, *LICENCE_FORMS):
             if not rest:
                 break
             part = rest.pop(0)

@@ -255,7 +255,7 @@ def _key(node: "yaml.Node", reading: Reading, path: KeyPath) -> str | None:
 def _scalar(node: "yaml.Node", reading: Reading, path: KeyPath) -> Node:
     place = reading.place(node.start_mark)
     try:
-        return Node(Loader("").construct_object(node), place)
+        return Node(Loader("").construct_object(node), place, left_empty=not node.value)
     except yaml.constructor.ConstructorError:
         text = f"the YAML tag `{node.tag}` is not supported; write a plain value"
     except ValueError:

@@ -36,13 +36,14 @@ class Node:
     """A value and where its key stands; `value` is a scalar, a dict of nodes or a list of nodes.
 
     `note` says why keys may be missing from a section that replaced another; `unreadable` values (null here) have
-    been reported already.
+    been reported already; `left_empty` is the null of a key with nothing behind it.
     """
 
     value: object
     place: Place
     note: str = ""
     unreadable: bool = False
+    left_empty: bool = False
 
     @property
     def entries(self) -> "dict[str, Node] | None":

@@ -145,10 +145,13 @@ def _key(name: str) -> str:
     return " ".join(_FILLERS.sub(" ", name).replace(" +", "+").split()).strip(" .")
 
 
-_BY_KEY = {_key(id): id for id in (*PERMISSIVE, *_OTHERS)} | {
+LISTED = (*sorted(PERMISSIVE), *_OTHERS)
+"""All identifiers that are known here; SPDX lists rarer ones besides."""
+
+_BY_KEY = {_key(id): id for id in LISTED} | {
     key: id for id, keys in _NAMES.items() for key in keys.split("|")
 }
-_BY_LOWER = {id.lower(): id for id in (*PERMISSIVE, *_OTHERS, *EXCEPTIONS, PROPRIETARY, ALL_RIGHTS_RESERVED)}
+_BY_LOWER = {id.lower(): id for id in (*LISTED, *EXCEPTIONS, PROPRIETARY, ALL_RIGHTS_RESERVED)}
 
 
 def id_of_name(name: str) -> str | None:

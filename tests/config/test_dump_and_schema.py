@@ -45,14 +45,14 @@ AWKWARD = [
 ]
 
 
-def with_licence(config: DataConfig, text: str) -> DataConfig:
-    source = config.sources["here"].model_copy(update={"licence": text})
+def with_repository(config: DataConfig, text: str) -> DataConfig:
+    source = config.sources["here"].model_copy(update={"repository": text})
     return config.model_copy(update={"sources": {"here": source}})
 
 
 @pytest.mark.parametrize("text", AWKWARD)
 def test_awkward_texts_survive_printing(text, write):
-    config = with_licence(load_config("data", write("x.yaml", "data")), text)
+    config = with_repository(load_config("data", write("x.yaml", "data")), text)
     assert load_config("data", write("y.yaml", resolved_yaml(config))) == config
 
 
@@ -65,7 +65,7 @@ def test_awkward_texts_survive_printing(text, write):
 def test_any_text_and_number_survive_printing(text, number, write):
     base = load_config("data", write("x.yaml", "data"))
     split = base.split.model_copy(update={"validation": number})
-    config = with_licence(base.model_copy(update={"split": split}), text)
+    config = with_repository(base.model_copy(update={"split": split}), text)
     assert load_config("data", write("y.yaml", resolved_yaml(config))) == config
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from codelm.config import load_config
+from codelm.errors import ConfigError
 
 SMALL_IS_FINE = pytest.mark.parametrize("kind", ["train", "data", "eval"])
 
@@ -116,6 +117,54 @@ ONE_LINE = [
         "languages: [Jupyter Notebook]",
         "languages[0]: `Jupyter Notebook` is none of the 20 languages; did you mean `jupyter`?",
     ),
+    ("data", "languages: []", "languages: names no language, so nothing would be kept; write null for all 20"),
+    (
+        "data",
+        "secrets: {ignore: [emial]}",
+        "secrets.ignore[0]: `emial` is none of the 46 that there are; did you mean `email`?",
+    ),
+    (
+        "data",
+        "secrets: {policy: off}",
+        "secrets.policy: the boolean false is none of redact, drop-file, report, off; YAML reads off as false, so"
+        ' write "off" in quotes',
+    ),
+    # licences
+    (
+        "data",
+        "sources: {here: {licence: MTI}}",
+        "sources.here.licence: `MTI` is no SPDX licence id; did you mean `MIT`?",
+    ),
+    (
+        "data",
+        "sources: {here: {licence: MIT OR BSD3-Clause}}",
+        "sources.here.licence: `BSD3-Clause` is no SPDX licence id; did you mean `BSD-3-Clause`?",
+    ),
+    (
+        "data",
+        "sources: {here: {licence: Our terms}}",
+        "sources.here.licence: `Our terms` is no SPDX licence id; write LicenseRef-<name> for a licence that SPDX does"
+        " not list",
+    ),
+    ("data", "licences: {keep: [MTI]}", "licences.keep[0]: `MTI` is no SPDX licence id; did you mean `MIT`?"),
+    (
+        "data",
+        "licences: {keep: [MIT OR ISC]}",
+        "licences.keep[0]: `MIT OR ISC` is more than one licence; list each by itself",
+    ),
+    (
+        "data",
+        "licences: {keep: permisive}",
+        "licences.keep: `permisive` is neither a list nor one of all, permissive; did you mean `permissive`?",
+    ),
+    # kinds of sources
+    ("data", "sources: {hub: {nam: hf, hf_name: x}}", "sources.hub.nam: unknown key; did you mean `name`?"),
+    ("data", "sources: {here: {pth: x}}", "sources.here.pth: unknown key; did you mean `path`?"),
+    (
+        "data",
+        "sources: {rows: {files: [x.jsonl]}}",
+        "sources.rows.name: is missing; it chooses what the section is: code, records, hf, instructions",
+    ),
     # durations
     (
         "train",
@@ -215,6 +264,40 @@ def test_an_empty_section_takes_its_defaults(write):
     assert config.callbacks.code_eval is None
     assert config.fsdp_config is None
     assert config.eval_data == {}
+
+
+NULLS = {
+    "dedup": "{exact: false, near: null}",
+    "secrets": '{policy: "off", personal: "off"}',
+    "decontamination": "{benchmarks: []}",
+    "licences": "{detect: false}",
+    "split": "{validation: 0}",
+}
+
+
+@pytest.mark.parametrize("section", NULLS)
+def test_null_is_no_way_to_have_the_defaults(section, write, problems):
+    base = write("base.yaml", "data")
+    said = f"{section}: null does not switch it off; write {NULLS[section]}, or delete the line for the defaults"
+    assert problems("data", write("x.yaml", f"extends: base.yaml\n{section}: null\n")) == [f"x.yaml:2:1: {said}"]
+    with pytest.raises(ConfigError, match="null does not switch it off"):
+        load_config("data", base, [f"{section}=~"])
+    empty = load_config("data", write("y.yaml", f"extends: base.yaml\n{section}:\n"))
+    assert empty == load_config("data", base)
+    off = load_config("data", write("z.yaml", f"extends: base.yaml\n{section}: {NULLS[section]}\n"))
+    assert off != empty
+
+
+@pytest.mark.parametrize(
+    ("written", "recorded"),
+    [("mit", "MIT"), ("Apache 2.0", "Apache-2.0"), ("GPL-2.0+", "GPL-2.0-or-later"),
+     ("proprietary", "LicenseRef-proprietary"),
+     ("LicenseRef-ours", "LicenseRef-ours"), ("mit or apache-2.0", "MIT OR Apache-2.0"),
+     ("cc-by-nc-sa-3.0-igo", "CC-BY-NC-SA-3.0-IGO")],
+)  # fmt: skip
+def test_licences_are_recorded_as_spdx_spells_them(written, recorded, write):
+    config = load_config("data", write("x.yaml", "data"), [f"sources.here.licence={written}"])
+    assert config.sources["here"].licence == recorded
 
 
 def test_numbers_in_scientific_notation_are_numbers(write):
