@@ -20,7 +20,7 @@ from codelm.eval.repository.copy import copy_repository, pack
 from codelm.eval.repository.environment import inspect_environment
 from codelm.eval.repository.executable import executable_rows
 from codelm.eval.repository.heldout import HeldOut, hold_out
-from codelm.eval.repository.judge import JUDGE
+from codelm.eval.repository.outcome import JUDGE
 from codelm.eval.repository.settings import BuildSettings, Built
 
 
@@ -71,7 +71,8 @@ def build(
                 executable_rows(repository, environment, settings, workers or available_cores(), work, built, progress)
                 + rows
             )
-        about = {**record, "judge": JUDGE, "interpreter": environment and environment.python, **built.summary()}
+        interpreter = environment and environment.python
+        about = {"settings": record, "judge": JUDGE, "interpreter": interpreter, **built.summary()}
         manifest.write(output, rows, about)
     return built
 

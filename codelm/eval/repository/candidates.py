@@ -55,7 +55,7 @@ class Function:
 
 def parse(path: str, text: str) -> Source | None:
     """Read a file, or None where this Python cannot, or where it counts lines otherwise."""
-    if "\r" in text.replace("\r\n", "") or "\f" in text or not text.endswith("\n"):
+    if "\r" in text.replace("\r\n", "") or "\f" in text:
         return None
     try:
         tree = ast.parse(text)

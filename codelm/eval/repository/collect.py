@@ -9,7 +9,7 @@ from typing import Any
 
 from codelm.eval import results
 from codelm.eval.repository.copy import is_test_path
-from codelm.eval.repository.judge import limits
+from codelm.eval.repository.outcome import limits
 from codelm.eval.repository.runner import Runner
 from codelm.eval.repository.worker import Ran, Run
 
@@ -23,13 +23,13 @@ _STATUS_USAGE = 4
 
 _CAUSES = (
     ("need the network", r"gaierror|name resolution|Name or service not known|ConnectionError|ConnectionRefused"
-                         r"|URLError|Max retries|NetworkError|Network is unreachable|ConnectError|socket"),
+        r"|URLError|Max retries|NetworkError|Network is unreachable|ConnectError"
+        r"|\(in (?:socket|ssl|http|urllib)\w*\.py\)"),
     ("need a display", r"display|DISPLAY|TclError|xcb|GLX|X server"),
     ("need what the sandbox denies", r"PermissionError|Operation not permitted|Permission denied"),
     ("need a module that is not installed", r"ModuleNotFoundError|ImportError|No module named"),
     ("need a fixture that is not there", r"fixture '"),
 )  # fmt: skip
-
 _SAID = {
     "flaky": "they did not pass every time, or not in another order",
     "ended the run": "they end the process, or its group, that they run in",

@@ -48,6 +48,7 @@ def executable_rows(
     started = time.monotonic()
     suite, setup = _collect(setup, settings, workers, work, built, progress)
     built.tests = suite.counts()
+    built.addopts, built.modules = setup.addopts, setup.preload
     built.troubles += suite.trouble
     built.seconds["tests"] = round(time.monotonic() - started, 1)
     sources = [source for path in repository.python_files() if (source := _source(repository, path, built)) is not None]
@@ -66,13 +67,11 @@ def _collect(
     with Runner(setup, workers, settings.min_level) as runner:
         built.isolation = runner.isolation.describe()
         ids, usable = collect.list_tests(runner, suite)
+        if usable:
+            traced = collect.run_suite(runner, ids, settings.test_seconds, work / _TRACED, progress)
     if not usable:
         built.troubles.append(f"pytest refuses the repository's own options ({setup.addopts}): they were left out")
-        setup = replace(setup, addopts="")
-    with Runner(setup, workers, settings.min_level) as runner:
-        if not usable:
-            ids, _ = collect.list_tests(runner, suite)
-        traced = collect.run_suite(runner, ids, settings.test_seconds, work / _TRACED, progress)
+        return _collect(replace(setup, addopts=""), settings, workers, work, built, progress)
     setup = replace(setup, preload=tuple(traced.get("", ())), hash_seed=1)
     passed = [id for id in ids if traced.get(id, {}).get("outcome") == "passed"]
     flaky: set[str] = set()

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from codelm.eval.repository.judge import Outcome, judging_run, limits, outcome
 from codelm.eval.repository.masks import Mask
 from codelm.eval.repository.mutants import mutants, stubs
+from codelm.eval.repository.outcome import Outcome, judging_run, limits, outcome
 from codelm.eval.repository.worker import Ran, Run
 
 REASONS = (

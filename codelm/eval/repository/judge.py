@@ -1,67 +1,95 @@
-"""The verdict on a text that stands in a function's place: whether exactly the covering tests pass, each by its id."""
+"""Judges completions of a finished benchmark in its own environment: the task that evaluations run."""
 
-from dataclasses import dataclass
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from codelm.eval.repository.worker import Ran, Run
-from codelm.eval.sandbox.confine import Limits
-
-JUDGE = "in_process"
-_MEMORY, _OUTPUT, _DISK, _PROCESSES, _FILES = 4 << 30, 8 << 20, 256 << 20, 64, 512
-
-
-def limits(cpu_seconds: float, wall_seconds: float) -> Limits:
-    """Bounds of one run of pytest; a repository's dependencies need more memory than a small program."""
-    return Limits(wall_seconds, cpu_seconds, _MEMORY, _OUTPUT, _DISK, _PROCESSES, _FILES)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a run deserves: `kind` as in `codelm.eval.judge.verdict.KINDS`, and a line for the reader."""
-
-    kind: str
-    detail: str
-    seconds: float
-    cpu_seconds: float
-
-    @property
-    def passed(self) -> bool:
-        """Whether every test passed."""
-        return self.kind == "passed"
+from codelm.errors import EvaluationError
+from codelm.eval.judge.pool import available_cores
+from codelm.eval.judge.verdict import Verdict
+from codelm.eval.repository import manifest
+from codelm.eval.repository.copy import compile_files, unpack
+from codelm.eval.repository.environment import inspect_environment
+from codelm.eval.repository.gates import cpu_limit
+from codelm.eval.repository.items import Item, load
+from codelm.eval.repository.outcome import JUDGE, judging_run, limits, outcome
+from codelm.eval.repository.runner import Runner
+from codelm.eval.repository.worker import Ran, Run, Setup
 
 
-def judging_run(path: str, text: str, tests: tuple[str, ...], bounds: Limits) -> Run:
-    """The run that judges a file's new text."""
-    silence = bounds.wall_seconds
-    return Run(tests, bounds, files={path: text}, silence_seconds=silence, first_failure_ends=True)
+class RepositoryJudge:
+    """Warm workers for a benchmark's repository; a context manager.
 
+    Args:
+        folder: of the finished benchmark.
+        python: the interpreter of the environment, where it is not the one that the benchmark was built with.
 
-def outcome(ran: Ran, run: Run) -> Outcome:
-    """Read a verdict from what came; the run's own exit status counts for nothing."""
-    kind, detail = _classify(ran, run)
-    return Outcome(kind, detail, round(ran.end["seconds"], 4), round(ran.end["cpu_seconds"], 4))
+    Raises:
+        EvaluationError: the benchmark or the interpreter cannot be used, or this machine isolates too little.
+        EnvironmentFailure: no worker can be started.
+    """
 
+    def __init__(self, folder: Path, python: str | None = None, workers: int | None = None, min_level: str = "rlimits"):
+        about, _ = manifest.read(folder)
+        if about["interpreter"] is None:
+            raise EvaluationError(f"{folder} was built without --python: nothing in it is judged by tests")
+        environment = inspect_environment(python or about["interpreter"])
+        self.max_seconds = about["settings"]["gates"]["max_seconds"]
+        self.tree = unpack(folder / manifest.ARCHIVE)
+        try:
+            compile_files(self.tree, environment.python)
+            self.benchmark = load(folder, self.tree)
+            setup = Setup(
+                environment=environment,
+                pristine=self.tree,
+                origin=about["origin"],
+                roots=tuple(about["import_roots"]),
+                own=frozenset(about["top_level_names"]),
+                addopts=about["addopts"],
+                preload=tuple(about["modules"]),
+            )
+            self.runner = Runner(setup, workers or available_cores(), min_level)
+        except BaseException:
+            shutil.rmtree(self.tree, ignore_errors=True)
+            raise
+        self.isolation = self.runner.isolation
 
-def _classify(ran: Ran, run: Run) -> tuple[str, str]:
-    bounds, end = run.limits, ran.end
-    spent = end["cpu_seconds"] >= bounds.cpu_seconds
-    if end["stopped"] in ("wall", "silence"):
-        return ("cpu" if spent else "wall"), f"more than {bounds.wall_seconds:g} s"
-    if end["stopped"] in ("output", "disk"):
-        return "output", "printed or wrote too much"
-    outcomes = ran.outcomes()
-    failed = next((event for event in ran.events if event.get("outcome") not in (None, "passed")), None)
-    if ran.finished and failed is None and set(outcomes) == set(run.ids or ()):
-        return "passed", ""
-    if failed is not None:
-        return "failed", f"{failed['end']}: {failed.get('why') or failed['outcome']}"
-    broken = next((event for event in ran.events if "uncollected" in event), None)
-    if broken is not None:
-        return "failed", f"{broken['uncollected']}: {broken['why']}"
-    signal_number = end["status"] & 0x7F
-    if signal_number == 24 or (signal_number == 9 and spent):
-        return "cpu", f"more than {bounds.cpu_seconds:g} s of CPU time"
-    if signal_number and end["alone"]:
-        return "crashed", f"killed by signal {signal_number}"
-    if ran.finished:
-        return "failed", f"{len(outcomes)} of {len(run.ids or ())} tests ran"
-    return "never-finished", "its process ended before its tests did"
+    def __enter__(self) -> "RepositoryJudge":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the workers and remove the copies."""
+        self.runner.close()
+        shutil.rmtree(self.tree, ignore_errors=True)
+
+    def judge(
+        self, completions: Sequence[tuple[Item, str]], progress: Callable[[Verdict], None] | None = None
+    ) -> list[Verdict]:
+        """Judge texts that stand in items' gaps.
+
+        Args:
+            completions: items judged by tests, each with what is spliced in, after post-processing.
+            progress: called with each verdict as it comes.
+
+        Returns:
+            A verdict for each, in their order.
+        """
+        verdicts: dict[int, Verdict] = {}
+
+        def run(start: Callable[[Run], Ran], place: int) -> Verdict:
+            item, text = completions[place]
+            seconds = cpu_limit(item.reference_seconds, self.max_seconds)
+            whole = item.prefix + text + item.suffix
+            asked = judging_run(item.path, whole, item.tests, limits(seconds, 5 * self.max_seconds))
+            found = outcome(start(asked), asked)
+            level = self.isolation.level
+            return Verdict(item.id, found.kind, found.detail, found.seconds, found.cpu_seconds, level, JUDGE)
+
+        for place, verdict in self.runner.map(run, range(len(completions))):
+            verdicts[place] = verdict
+            if progress:
+                progress(verdict)
+        return [verdicts[place] for place in range(len(completions))]

@@ -60,9 +60,17 @@ class Built:
     seconds: dict[str, float] = field(default_factory=dict)
     isolation: str | None = None
     troubles: list[str] = field(default_factory=list)
+    addopts: str = ""
+    modules: tuple[str, ...] = ()
+    """What tests import that is not the repository's: a judge imports it once."""
 
     def summary(self) -> dict[str, Any]:
         """For benchmark.json."""
         fields = asdict(self)
         del fields["repository"], fields["folder"]
-        return fields
+        return {
+            **fields,
+            "origin": self.repository.origin,
+            "import_roots": self.repository.import_roots(),
+            "top_level_names": sorted(self.repository.top_level_names()),
+        }

@@ -102,7 +102,8 @@ class _Session:
             self.outcome = "passed"
 
     def pytest_exception_interact(self, call: Any) -> None:
-        self.why = self.why or _reason(call.excinfo.exconly())
+        place = os.path.basename(str(call.excinfo.traceback[-1].path))
+        self.why = self.why or f"{_reason(call.excinfo.exconly())} (in {place})"
 
 
 def _reason(text: str) -> str:

@@ -1,0 +1,89 @@
+"""Completions judged in throw-away copies, by exactly the covering tests."""
+
+import pytest
+
+from codelm.eval.repository.judge import RepositoryJudge
+
+
+@pytest.fixture(scope="module")
+def judge(built):
+    with RepositoryJudge(built.folder, workers=1) as judge:
+        yield judge
+
+
+@pytest.fixture
+def verdict(judge):
+    """The verdict on a text in the place of the body of `total`."""
+
+    def judged(text):
+        (item,) = (item for item in judge.benchmark.executable if item.id == "shop/money.py::total:body")
+        ((verdict),) = judge.judge([(item, text)])
+        return verdict
+
+    return judged
+
+
+def test_every_reference_passes(judge):
+    verdicts = judge.judge([(item, item.gold) for item in judge.benchmark.executable])
+    assert {verdict.kind for verdict in verdicts} == {"passed"}
+    assert {verdict.judge for verdict in verdicts} == {"in_process"}
+
+
+def test_another_correct_body_passes(verdict):
+    assert verdict(
+        "    if min(prices) < 0:\n        raise ValueError\n    return rounded(sum(prices) * (1 - discount))\n"
+    ).passed
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        ("    return 6\n", "failed"),
+        ("    return (\n", "failed"),
+        ("    import os\n    os._exit(0)\n", "never-finished"),
+        ("    import os\n    os.kill(os.getpid(), 11)\n", "crashed"),
+        ("    import os, signal\n    os.kill(-1, signal.SIGKILL)\n", "failed"),
+        ("    while True:\n        pass\n", "cpu"),
+        ("    print('x' * 50_000_000, flush=True)\n    import time\n    time.sleep(5)\n", "failed"),
+        ("    import sys\n    sys.exit(0)\n", "failed"),
+        ("    import pytest\n    pytest.exit('fine', 0)\n", "failed"),
+        ("    import pytest\n    pytest.skip('fine')\n", "failed"),
+        ("    import socket\n    socket.socket()\n", "failed"),
+    ],
+)
+def test_what_is_wrong_never_passes(verdict, body, kind):
+    assert verdict(body).kind == kind
+
+
+def test_nothing_that_a_completion_does_to_its_copy_outlives_it(verdict):
+    ruin = (
+        "    import glob, os, shutil\n"
+        "    open('tests/test_money.py', 'w').write('def test_total(): pass')\n"
+        "    open('conftest.py', 'w').write('raise SystemExit')\n"
+        "    shutil.rmtree('shop')\n"
+        "    os.symlink('/etc', 'shop')\n"
+        "    return 6\n"
+    )
+    assert verdict(ruin).kind == "failed"
+    assert verdict("    return 6\n").kind == "failed"
+    good = "    if min(prices) < 0:\n        raise ValueError\n    return rounded(sum(prices) * (1 - discount))\n"
+    assert verdict(good).passed
+
+
+def test_the_reference_is_out_of_reach(verdict, shop):
+    """Neither in the original, nor compiled, nor in the copy that workers are made of."""
+    thief = (
+        "    import glob, marshal, os\n"
+        f"    places = [{str(shop / 'shop/money.py')!r}]\n"
+        "    places += glob.glob('shop/__pycache__/money*') + glob.glob('../**/money*', recursive=True)\n"
+        "    for place in places:\n"
+        "        try:\n"
+        "            if b'discount' in open(place, 'rb').read() and os.path.abspath(place) != __file__:\n"
+        "                os.write(1, b'STOLEN')\n"
+        "                os._exit(3)\n"
+        "        except OSError:\n"
+        "            continue\n"
+        "    return 0\n"
+    )
+    found = verdict(thief)
+    assert found.kind == "failed", found
