@@ -24,6 +24,10 @@ def main() -> None:
         return
     checkpoint = train(command.config)
     if is_rank_zero():
+        # Training and export are neighbours that do not know each other.
+        from codelm.export.checkpoint_card import leave_checkpoint_card
+
+        leave_checkpoint_card(checkpoint)
         print(f"trained: {checkpoint}", file=sys.stdout, flush=True)
 
 

@@ -73,8 +73,8 @@ def model_card(facts: CardFacts) -> str:
     lines += ["## How to use it", "", facts.usage]
     lines += ["## Intended use", "", _INTENDED, ""]
     lines += ["## Scores", "", *_scores(facts.scores)]
-    lines += ["## Measured at export", "", *(f"- {fact}" for fact in facts.measured)]
-    lines += ["", "## Limits", "", _LIMIT, *(f"- {limit}" for limit in facts.limits), ""]
+    lines += ["## Measured at export", "", *(f"- {fact}" for fact in facts.measured), ""] if facts.measured else []
+    lines += ["## Limits", "", _LIMIT, *(f"- {limit}" for limit in facts.limits), ""]
     lines += licence_section(facts.lineage, _changes(facts))
     return "\n".join(lines).rstrip() + "\n"
 

@@ -14,7 +14,7 @@ from codelm.errors import EvaluationError
 from codelm.eval.results import SETTINGS, SUMMARY
 from codelm.eval.run import weights_hash
 
-_METRICS = "metrics.jsonl"
+METRICS_FILE = "metrics.jsonl"
 
 
 def card_scores(
@@ -46,7 +46,7 @@ def card_scores(
             settings, summary = _evaluation(folder)
             if summary and is_its_own(settings):
                 rows += _rows(settings, summary)
-    return rows + (_held_out(checkpoint.parent / _METRICS, int(run["batch"])) if run and "batch" in run else [])
+    return rows + (held_out_rows(checkpoint.parent / METRICS_FILE, int(run["batch"])) if run and "batch" in run else [])
 
 
 def _near(checkpoint: Path) -> Iterator[Path]:
@@ -103,8 +103,8 @@ def _rows(settings: dict[str, Any], summary: dict[str, Any]) -> list[str]:
     return rows
 
 
-def _held_out(file: Path, batch: int) -> list[str]:
-    """The held-out bits per byte that the run measured at the checkpoint's batch."""
+def held_out_rows(file: Path, batch: int) -> list[str]:
+    """Rows of the card: the held-out bits per byte that the run measured at the checkpoint's batch."""
     rows = []
     try:
         lines = file.read_text(encoding="utf-8").splitlines()

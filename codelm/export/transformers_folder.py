@@ -17,7 +17,7 @@ from codelm.model.pretrained import load
 from codelm.model.saving import save_transformers
 from codelm.tokenizer import JSON_FILE
 
-_USAGE = """```python
+USAGE = """```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained("PATH")
@@ -71,7 +71,7 @@ def write_transformers_folder(source: Source, folder: Path, dtype: torch.dtype |
         weights=str(config.get("torch_dtype") or config.get("dtype")),
         run=source.run,
         lineage=source.lineage,
-        usage=_USAGE + (_USAGE_MPT if is_mpt else ""),
+        usage=USAGE + (_USAGE_MPT if is_mpt else ""),
         measured=measured,
         limits=_limits(config["max_seq_len"]) if is_mpt else (),
         scores=scores,

@@ -47,6 +47,7 @@ from codelm.train.parallel.building import build_on_ranks
 from codelm.train.parallel.fsdp import check_fsdp
 from codelm.train.parallel.microbatch import RECORDED, find_microbatch_size, settled_microbatch_size
 from codelm.train.rank_zero import on_rank_zero
+from codelm.train.report.page import leave_report
 
 log = logging.getLogger(__name__)
 
@@ -157,6 +158,8 @@ def _train_from(
         trainer.eval()
     trainer.fit()
     trainer.close()
+    if dist.get_global_rank() == 0:
+        leave_report(save_folder)
     final = newest_checkpoint(save_folder)
     assert final is not None
     return final

@@ -113,7 +113,7 @@ def _frozen(config: TrainConfig) -> float:
 
 
 def _mask(plan: Architecture, config: TrainConfig, machine: Machine, microbatch: int) -> float:
-    """Bytes of the attention's bias: fused kernels have none; on a CPU one serves all rows; plain SDPA has one a row."""
+    """Bytes of the attention's bias: fused kernels have none, a CPU has one for all rows, plain SDPA has one a row."""
     attention = getattr(plan.config, "attn_config", None)
     if attention is None:
         return 0.0

@@ -18,9 +18,8 @@ from codelm.config.model import HfCausalLMSection, ReplitCodeSection
 from codelm.config.peft import AdapterKeys
 from codelm.config.train import TrainConfig
 from codelm.errors import ConfigError
-from codelm.model import ReplitCodeConfig, ReplitCodeForCausalLM
+from codelm.model import ReplitCodeConfig, ReplitCodeForCausalLM, modeling
 from codelm.model import loss as model_loss
-from codelm.model import modeling
 from codelm.model.adapters import NAME, import_peft
 from codelm.train.chunked_loss import compute_loss_in_chunks
 from codelm.train.composer_model import transformer_blocks

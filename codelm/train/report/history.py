@@ -53,10 +53,15 @@ def read_history(folder: Path) -> History:
     newest = newest_checkpoint(folder)
     return History(
         folder=folder,
-        metrics={name: list(zip(batches[name], values[name], strict=True)) for name in batches},
+        # An evaluation that is judged beside training is written late.
+        metrics={name: sorted(zip(batches[name], values[name], strict=True), key=_batch) for name in batches},
         run=read_run(newest) if newest is not None else None,
         samples=list(_rows(folder / SAMPLES_FILE)) if (folder / SAMPLES_FILE).is_file() else [],
     )
+
+
+def _batch(point: tuple[float, float]) -> float:
+    return point[0]
 
 
 def _rows(file: Path) -> Iterator[dict[str, Any]]:

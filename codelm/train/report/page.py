@@ -1,5 +1,6 @@
 """`report.html` of a run: curves, languages, evaluation, samples, configuration, data, environment."""
 
+import logging
 from collections.abc import Iterator
 from html import escape
 from pathlib import Path
@@ -14,6 +15,8 @@ from codelm.html.charts import bars, curves
 from codelm.html.page import note, page, section, table
 from codelm.languages import LANGUAGES
 from codelm.train.report.history import History, read_history
+
+log = logging.getLogger(__name__)
 
 REPORT_FILE = "report.html"
 
@@ -45,6 +48,14 @@ def write_report(folder: Path) -> Path:
     ]
     write_atomically(folder / REPORT_FILE, page(name, parts))
     return folder / REPORT_FILE
+
+
+def leave_report(folder: Path) -> None:
+    """Write the report at the end of a run; what fails here is no reason for the run to fail."""
+    try:
+        log.info("report: %s", write_report(folder))
+    except (CodelmError, OSError, KeyError, TypeError, ValueError) as error:
+        log.warning("%s was not written: %s: %s", folder / REPORT_FILE, type(error).__name__, error)
 
 
 def _config(history: History) -> dict:
@@ -193,7 +204,8 @@ def _data(history: History) -> str:
     if run is None:
         return ""
     train = run["config"]["train_data"]
-    body = f"<p>{escape(train['path'])}, split {escape(train['split'])}, manifest {run['data']['manifest_hash'][:16]}.</p>"
+    digest = run["data"]["manifest_hash"][:16]
+    body = f"<p>{escape(train['path'])}, split {escape(train['split'])}, manifest {escape(digest)}.</p>"
     manifest = _manifest(train["path"], run["data"]["manifest_hash"])
     if manifest is None:
         return body + note("The corpus is no longer there, or is another one by now.")
