@@ -38,6 +38,7 @@ from codelm.train.checkpoints.run_file import read_run
 from codelm.train.compiled import check_compiler, compile_blocks
 from codelm.train.composer_model import ComposerCausalLM, transformer_blocks
 from codelm.train.flops import describe_model, model_costs
+from codelm.train.forecast import configuration_lines, forecast_lines
 from codelm.train.lifeline.lifeline import Lifeline
 from codelm.train.loggers.build import build_loggers
 from codelm.train.models import build_model
@@ -100,7 +101,7 @@ def _train_from(
             log.info("%s is where the run stopped early; leave callbacks.early_stopper out to train on", resume_from)
             return resume_from
         log.info("resuming from %s", resume_from)
-    for line in plan(config, pieces):
+    for line in [*configuration_lines(config), *plan(config, pieces), *forecast_lines(config, pieces)]:
         log.info("%s", line)
 
     # A checkpoint's weights replace those of load_path, which may be gone by then; adapters stay on theirs.
@@ -187,6 +188,7 @@ def dry_run(config: TrainConfig) -> list[str]:
         *plan(config, pieces),
         f"{type(model.model).__name__}: {model.model.num_parameters():,} parameters on {device} in {precision.value};"
         f" loss of one sample before training {loss:.3f}",
+        *forecast_lines(config, pieces, largest=True),
         f"validation samples: {sets or 'none'}",
         f"would {next_step(newest, pieces)}; checkpoints go to {save_folder} every {config.save_interval}",
     ]

@@ -35,8 +35,8 @@ class Plan:
     microbatch: int
     passes: int
     """Microbatches of a device in a step."""
-    largest_microbatch: int
-    """That fits; 0 when not one sample does."""
+    largest_microbatch: int | None
+    """That fits; 0 when not one sample does, None when it was not looked for."""
     memory: Memory
     capacity: float
     fits: bool
@@ -55,12 +55,19 @@ class Plan:
         return found
 
 
-def make_plan(config: TrainConfig, machine: Machine, batches: int | None = None, vocab_size: int | None = None) -> Plan:
+def make_plan(
+    config: TrainConfig,
+    machine: Machine,
+    batches: int | None = None,
+    vocab_size: int | None = None,
+    search: bool = True,
+) -> Plan:
     """Predict a run.
 
     Args:
         batches: of the whole run; None reads max_duration, which then must not be in epochs.
         vocab_size: of the tokenizer, where it is known already.
+        search: look for the largest microbatch that fits.
 
     Raises:
         ConfigError: the length is not known, or the batch does not divide over the devices.
@@ -74,10 +81,10 @@ def make_plan(config: TrainConfig, machine: Machine, batches: int | None = None,
     model = architecture(config, vocab_size or _vocabulary(config, notes))
     each = config.global_train_batch_size // machine.count
     predict = _Predictor(config, machine, model)
-    largest = predict.largest_microbatch(each)
     asked = config.device_train_microbatch_size
+    largest = predict.largest_microbatch(each) if search or asked == "auto" else None
     if asked == "auto":
-        asked = max(1, largest)
+        asked = max(1, largest or 1)
         notes.append("device_train_microbatch_size is auto: the largest that fits is taken")
     microbatch = min(asked, each)
     memory = predict.memory(microbatch)
