@@ -165,6 +165,20 @@ def test_it_is_stopped_in_a_word_while_its_workers_start(
     ] == []
 
 
+@pytest.mark.parametrize(("sent", "code", "word"), [("SIGINT", 130, "interrupted"), ("SIGTERM", 143, "terminated")])
+@pytest.mark.parametrize("library", ["pydantic_core", "_multiarray_umath", "libarrow"])
+def test_it_is_stopped_in_a_word_while_it_imports(
+    yaml: Path, tmp_path: Path, library: str, sent: str, code: int, word: str
+) -> None:
+    command = [sys.executable, str(ROOT / "data_prep" / "main.py"), str(yaml), f"output_folder={tmp_path / 'out'}"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while library not in Path(f"/proc/{process.pid}/maps").read_text():
+        assert process.poll() is None
+    process.send_signal(signal.Signals[sent])
+    assert (process.communicate(timeout=60), process.returncode) == (("", f"\n{word}\n"), code)
+    assert not (tmp_path / "out").exists()
+
+
 def test_hostile_names_do_nothing_to_the_terminal(tmp_path: Path, code_folder: Path) -> None:
     """Escape sequences, line ends and bytes that are no text: in what show.py, --explain and withdraw.py print."""
     hostile = b"\x1b]0;title\x07\n\xff\xc2\x9b31m.py"
