@@ -49,7 +49,8 @@ def load_problems(benchmark: str) -> list[Problem]:
     """The problems of `humaneval`, or of a JSONL file (`.jsonl`, `.jsonl.gz`), in their order.
 
     A line of a file is a problem when it has one of the fields of HumanEval (prompt, canonical_solution, test), MBPP
-    (text, code, test_list), MultiPL-E (prompt, tests), or `text`, `content`, `question`, `solution`, `reference`.
+    (text, code, test_list), MultiPL-E (prompt, tests), or `text`, `content`, `question`, `solution`, `reference`. A
+    line's own `benchmark` goes before the file's name: so do those of a repository benchmark's manifest.
 
     Raises:
         DataError: the file is absent, cannot be read, or a line is no problem; `mbpp` and `multipl-e` are names of
@@ -101,7 +102,8 @@ def _problem(fields: Any, benchmark: str, number: int) -> Problem:
     if not statement and not solution:
         raise KeyError(f"none of the fields {', '.join(_STATEMENTS + _SOLUTIONS)}")
     id = next((fields[key] for key in _IDS if fields.get(key) is not None), number)
-    return Problem(benchmark, str(id), statement, textwrap.dedent(solution), _first(fields, _TESTS))
+    named = _first(fields, ("benchmark",)) or benchmark
+    return Problem(named, str(id), statement, textwrap.dedent(solution), _first(fields, _TESTS))
 
 
 def _first(fields: Mapping[str, Any], keys: tuple[str, ...]) -> str:

@@ -11,9 +11,8 @@ _DROPPED_WITH_VALUE = (
     "-n", "--numprocesses", "--dist", "--maxprocesses", "--tx", "--cov-report", "--cov-config", "--cov-fail-under",
     "--cov-context", "--maxfail", "--durations", "--durations-min", "--junitxml", "--junit-xml", "--html", "--reruns",
     "--reruns-delay", "--basetemp", "--rootdir", "--color", "--tb", "--log-file", "--report-log", "--verbosity",
-    "--timeout-method", "-r", "-p", "--session-timeout", "--capture", "--show-capture", "--randomly-seed",
+    "--timeout-method", "-r", "--session-timeout", "--capture", "--show-capture", "--randomly-seed",
 )  # fmt: skip
-_KEPT_PLUGIN = "no:"
 _DROPPED = (
     "-x", "--exitfirst", "-v", "-vv", "-vvv", "-q", "-qq", "--verbose", "--quiet", "--lf", "--last-failed", "--ff",
     "--failed-first", "--nf", "--new-first", "--sw", "--stepwise", "--cov", "--cov-append", "--cov-branch",
@@ -33,9 +32,7 @@ def repository_options(root: Path) -> str:
     while words:
         word = words.pop(0)
         name, equals, _ = word.partition("=")
-        if name == "-p" and words and not words[0].startswith(_KEPT_PLUGIN):
-            kept += [word, words.pop(0)]
-        elif name in _DROPPED_WITH_VALUE:
+        if name in _DROPPED_WITH_VALUE:
             if not equals and words:
                 words.pop(0)
         elif name in _DROPPED or (name[:2] in ("-n", "-r") and name[2:3] not in ("", "-")):
