@@ -1,6 +1,5 @@
 """Export to a GGUF file and an Ollama Modelfile: written, and checked against their source in llama.cpp itself."""
 
-import json
 from pathlib import Path
 
 from codelm.errors import CheckpointError
@@ -13,7 +12,7 @@ from codelm.export.modelfile import MODELFILE, has_fim_tokens, modelfile
 from codelm.export.scores import card_scores
 from codelm.export.source import Source
 from codelm.files import sync_to_disk
-from codelm.model.lineage import LINEAGE_FILE
+from codelm.model.lineage import write_lineage
 from codelm.model.pretrained import load
 from codelm.tokenizer import CodeTokenizer
 
@@ -56,9 +55,7 @@ def write_gguf_folder(source: Source, folder: Path, gguf_type: str, fim: bool | 
         measured = check_llama_parity(model, tokenizer, file, gguf_type).sentences()
     else:
         measured = [f"parity was not checked in llama.cpp, for the package xllamacpp is absent: {HOW_TO_GET_IT}"]
-    (folder / LINEAGE_FILE).write_text(
-        json.dumps({"lineage": [ancestor.to_dict() for ancestor in source.itself()]}, indent=2) + "\n", encoding="utf-8"
-    )
+    write_lineage(folder, source.itself())
     card = CardFacts(
         name=source.name,
         parameters=model.num_parameters(),

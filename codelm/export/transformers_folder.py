@@ -1,7 +1,6 @@
 """Export to a transformers folder that loads without codelm: written, and checked against its source."""
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -12,7 +11,7 @@ from codelm.export.parity import check_parity
 from codelm.export.scores import card_scores
 from codelm.export.source import Source
 from codelm.model.fast_tokenizer import MISMATCH_FILE, Mismatch
-from codelm.model.lineage import LINEAGE_FILE
+from codelm.model.lineage import write_lineage
 from codelm.model.pretrained import load
 from codelm.model.saving import save_transformers
 from codelm.tokenizer import JSON_FILE
@@ -59,9 +58,7 @@ def write_transformers_folder(source: Source, folder: Path, dtype: torch.dtype |
     mismatch = _mismatch(folder)
     if mismatch is not None:
         measured.append(mismatch.sentence())
-    (folder / LINEAGE_FILE).write_text(
-        json.dumps({"lineage": [asdict(ancestor) for ancestor in source.itself()]}, indent=2) + "\n", encoding="utf-8"
-    )
+    write_lineage(folder, source.itself())
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     is_mpt = config["model_type"] == "mpt"
     card = CardFacts(

@@ -56,6 +56,12 @@ def ancestors(folder: str | Path) -> list[Ancestor]:
     return _once(_above(_followed(Path(folder)), 0))
 
 
+def write_lineage(folder: Path, found: Iterable[Ancestor]) -> None:
+    """Record beside a model what it was made from."""
+    record = {"lineage": [ancestor.to_dict() for ancestor in found]}
+    (folder / LINEAGE_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
 def _of_run(config: Mapping[str, Any], hops: int) -> list[Ancestor]:
     model = config.get("model") or {}
     # The weights of load_path replace all others, so that a pretrained model is then no ancestor.

@@ -75,11 +75,9 @@ def save_transformers(
         write_hashes(temporary)
         _write_json(temporary / "config.json", fields)
         _write_json(temporary / "generation_config.json", _generation_fields(tokenizer))
-        tokenizer.save(temporary)
+        write_tokenizer(tokenizer, temporary, fields)
         # safetensors leaves its file readable by its owner alone.
         shutil.copymode(temporary / "config.json", temporary / SAFETENSORS)
-        if isinstance(tokenizer, CodeTokenizer):
-            _write_fast_tokenizer(tokenizer, temporary, _longest(fields))
         for written in [*temporary.iterdir(), temporary]:
             sync_to_disk(written)
         temporary.rename(folder)
@@ -90,9 +88,17 @@ def save_transformers(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _write_fast_tokenizer(tokenizer: CodeTokenizer, folder: Path, max_seq_len: int) -> None:
+def write_tokenizer(tokenizer: CodeTokenizer | JsonTokenizer, folder: Path, config: Mapping[str, Any]) -> None:
+    """Write a tokenizer's files, the fast form beside the exact one; `config` is the content of config.json.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    tokenizer.save(folder)
+    if not isinstance(tokenizer, CodeTokenizer):
+        return
     try:
-        write_fast_tokenizer(tokenizer, folder, max_seq_len)
+        write_fast_tokenizer(tokenizer, folder, _longest(config))
     except TokenizerError as error:
         log.warning("%s; without tokenizer.json, the folder's tokenizer loads with codelm only", error)
 
@@ -114,7 +120,7 @@ def _config_fields(weights: dict[str, Tensor], config: PretrainedConfig, native:
     return native_config(config, dtype)
 
 
-def _longest(fields: dict[str, Any]) -> int:
+def _longest(fields: Mapping[str, Any]) -> int:
     names = ("max_seq_len", "max_position_embeddings", "n_positions")
     return next((fields[name] for name in names if isinstance(fields.get(name), int)), _NO_BOUND)
 

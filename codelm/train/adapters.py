@@ -20,6 +20,7 @@ from codelm.config.peft import AdapterKeys
 from codelm.errors import CheckpointError, ConfigError
 from codelm.model.adapters import BASE_FILE, CONFIG_FILE, NAME, PREFIX, WEIGHTS_FILE, import_peft, weights_hash
 from codelm.model.quantization import quantization_kind, quantize
+from codelm.model.saving import write_tokenizer
 from codelm.model.weights import write_hashes
 from codelm.tokenizer import load_tokenizer
 
@@ -98,7 +99,7 @@ def save_adapters(
     fields = {**configs[NAME].to_dict(), "inference_mode": True}
     (folder / CONFIG_FILE).write_text(json.dumps(fields, indent=2, sort_keys=True, default=sorted) + "\n")
     (folder / BASE_FILE).write_text(json.dumps(getattr(model, _BASE_KEY), indent=2) + "\n")
-    load_tokenizer(tokenizer_folder).save(folder)
+    write_tokenizer(load_tokenizer(tokenizer_folder), folder, model.config.to_dict())
 
 
 def check_base(model: PreTrainedModel, checkpoint: Path) -> None:
