@@ -98,12 +98,6 @@ def check_fsdp(config: TrainConfig, device: str) -> None:
         return
     if device == "cpu":
         raise ConfigError("fsdp_config.version 1 needs GPUs; on CPU set fsdp_config.version=2")
-    clipping = config.algorithms.gradient_clipping
-    if clipping is not None and clipping.clipping_type == "value":
-        raise ConfigError(
-            "algorithms.gradient_clipping.clipping_type is value, for which fsdp_config.version 1 clips by the largest"
-            " gradient of all instead; set clipping_type=norm, or fsdp_config.version=2"
-        )
 
 
 def _fsdp1(section: FSDPSection, grid: Layout) -> FSDPConfig:

@@ -1,0 +1,132 @@
+"""One rank, DDP, FSDP2 and its hybrids train alike: to the bit where the sums are the same, else to rounding."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.timeout(1800)
+
+Found = dict[str, dict[str, Any]]
+Launch = Callable[[int, dict[str, dict[str, Any]]], Found]
+
+FULL, GRAD_OP = {"sharding_strategy": "FULL_SHARD"}, {"sharding_strategy": "SHARD_GRAD_OP"}
+# One sample on each rank: what one rank adds up, two ranks add up, in whatever order. Clipping measures parts.
+SAME = {
+    "global_train_batch_size": 2,
+    "device_train_microbatch_size": 1,
+    "algorithms": {"gradient_clipping": None},
+}
+ACCUMULATED = {"global_train_batch_size": 8, "device_train_microbatch_size": 2}
+
+
+@pytest.fixture(scope="module")
+def launch(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Launch:
+    """Trains named runs on so many ranks, each with one thread."""
+    root = tmp_path_factory.mktemp("parity")
+    settings = {
+        "run_name": "parity",
+        "max_seq_len": 256,
+        "tokenizer": {"path": str(corpus / "tokenizer")},
+        "model": {"name": "replit_code", "d_model": 32, "n_heads": 4, "n_layers": 3},
+        "train_data": {"path": str(corpus), "mixture": {"python": 3.0, "c": 1.0}},
+        "optimizer": {"name": "lionw", "lr": 1.0},
+        "algorithms": {"gradient_clipping": {"clipping_threshold": 0.5}},
+        "max_duration": "3ba",
+        "device": "cpu",
+        "save_interval": "3ba",
+    }
+
+    def launch(ranks: int, runs: dict[str, dict[str, Any]]) -> Found:
+        folder = root / f"{ranks}-{len([*root.iterdir()])}"
+        folder.mkdir()
+        (folder / "settings.json").write_text(json.dumps({**settings, "save_folder": str(folder)}))
+        (folder / "runs.json").write_text(json.dumps(runs))
+        command = [sys.executable, "-m", "composer.cli.launcher", "-n", str(ranks)]
+        files = [folder / "settings.json", folder / "runs.json", folder / "found.json"]
+        result = subprocess.run(
+            [*command, str(Path(__file__).with_name("ranks.py")), *map(str, files)],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            timeout=1500,
+        )
+        assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+        return json.loads(files[-1].read_text())
+
+    return launch
+
+
+@pytest.fixture(scope="module")
+def one(launch: Launch) -> Found:
+    return launch(1, {"same": SAME, "accumulated": ACCUMULATED, "four": {**ACCUMULATED, "global_train_batch_size": 4}})
+
+
+@pytest.fixture(scope="module")
+def two(launch: Launch) -> Found:
+    runs: dict[str, dict[str, Any]] = {
+        "ddp": SAME,
+        "full": {**SAME, "fsdp_config": FULL},
+        "grad_op": {**SAME, "fsdp_config": GRAD_OP},
+        "checkpointed": {**SAME, "fsdp_config": FULL, "activation_checkpointing": {"every": 2, "selective": True}},
+        "ddp_accumulated": ACCUMULATED,
+        "full_accumulated": {**ACCUMULATED, "fsdp_config": FULL},
+        "ddp_auto": {**ACCUMULATED, "device_train_microbatch_size": "auto"},
+        "full_auto": {**ACCUMULATED, "fsdp_config": FULL, "device_train_microbatch_size": "auto"},
+    }
+    return launch(2, runs)
+
+
+@pytest.mark.world_size(2)
+@pytest.mark.parametrize("kind", ["ddp", "full", "grad_op"])
+def test_two_ranks_are_one_to_the_bit_where_the_sums_are_the_same(one: Found, two: Found, kind: str) -> None:
+    assert two[kind]["last"] == one["same"]["last"] != one["same"]["first"]
+    assert two[kind]["losses"] == pytest.approx(one["same"]["losses"], rel=1e-7)
+
+
+@pytest.mark.world_size(2)
+@pytest.mark.parametrize("kind", ["ddp_accumulated", "full_accumulated", "ddp_auto", "full_auto"])
+def test_accumulated_gradients_differ_by_rounding_alone(one: Found, two: Found, kind: str) -> None:
+    """Whatever size the ranks agreed on where it is auto."""
+    assert two[kind]["losses"] == pytest.approx(one["accumulated"]["losses"], rel=1e-6)
+
+
+@pytest.mark.world_size(2)
+@pytest.mark.parametrize("kind", ["ddp_accumulated", "full_accumulated"])
+def test_clipping_measures_the_same_norms(one: Found, two: Found, kind: str) -> None:
+    assert two[kind]["norms"] == pytest.approx(one["accumulated"]["norms"], rel=1e-5)
+    # The threshold was passed: a wrong scale would have changed the weights.
+    assert min(one["accumulated"]["norms"]) > 0.5
+
+
+@pytest.mark.world_size(2)
+def test_every_run_starts_from_the_same_weights_of_which_a_rank_holds_its_part(one: Found, two: Found) -> None:
+    assert {run["first"] for run in [*one.values(), *two.values()]} == {one["same"]["first"]}
+    assert two["ddp"]["held"] == one["same"]["held"]
+    assert two["full"]["held"] < 0.51 * one["same"]["held"]
+
+
+@pytest.mark.world_size(2)
+def test_activation_checkpointing_changes_no_bit(two: Found) -> None:
+    assert two["checkpointed"]["last"] == two["full"]["last"]
+
+
+@pytest.mark.slow
+@pytest.mark.world_size(4)
+def test_hybrids_of_two_copies_of_two_parts_train_as_one_rank(launch: Launch, one: Found) -> None:
+    four = {"global_train_batch_size": 4, "device_train_microbatch_size": 1}
+    runs: dict[str, dict[str, Any]] = {"full": {**four, "fsdp_config": FULL}}
+    for name, strategy in {"hybrid": "HYBRID_SHARD", "hybrid_grad_op": "_HYBRID_SHARD_ZERO2"}.items():
+        section = {"sharding_strategy": strategy, "data_parallel_replicate_degree": 2}
+        runs[name] = {**four, "fsdp_config": section}
+    found = launch(4, runs)
+    for run in found.values():
+        assert run["losses"] == pytest.approx(one["four"]["losses"], rel=1e-6)
+        assert run["norms"] == pytest.approx(one["four"]["norms"], rel=1e-5)
+        assert run["first"] == one["four"]["first"]
+    assert found["hybrid"]["held"] == pytest.approx(2 * found["full"]["held"], rel=0.01)
