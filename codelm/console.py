@@ -39,9 +39,11 @@ def is_rank_zero() -> bool:
 def setup_logging() -> None:
     """Show codelm's own log lines from INFO on, everyone else's from ERROR on; other ranks stay silent.
 
-    Call it before transformers is imported: that is when it reads whether to draw bars of its own.
+    Call it before torch and transformers are imported: that is when they read how much to say and draw.
     """
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    # torch warns of each lost connection in 20 lines of C++ frames, over the one that says which rank failed.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     handler = _Handler(sys.stderr)
     handler.setFormatter(_Formatter(colour=sys.stderr.isatty() and "NO_COLOR" not in os.environ))
     root = logging.getLogger()

@@ -1,7 +1,6 @@
 """A run's hold on life: signals end it with a save, a crashed rank ends all, a hang ends with every rank's stack."""
 
 import contextlib
-import os
 import signal
 import sys
 import threading
@@ -102,11 +101,7 @@ class Lifeline:
             sys.exit(128 + number)
 
     def _fail(self, error: Exception) -> None:
-        """Tell the other ranks, and write this rank's name and error last; does not return.
-
-        Raises:
-            SystemExit: with the error's code.
-        """
+        """Tell the others, write this rank's name and error last, and leave; but what all may have found rank 0 raises."""
         rank, me = self.board.rank, self.sentinel.me
         if isinstance(error, CodelmError):
             if rank == 0:
@@ -117,6 +112,7 @@ class Lifeline:
             # The sentinel leaves as soon as the other rank, or its absence, explains it.
             self._wait_for_explanation()
         failure = Failure.of(me, self.progress.batch, error)
+        self.sentinel.ended.set()
         with contextlib.suppress(RuntimeError):
             self.sentinel.raise_alarm("failed", failure.to_note())
         if not isinstance(error, CodelmError):
@@ -124,12 +120,9 @@ class Lifeline:
         # The launcher shows the failing rank's output last, and this is the end of it.
         print(f"error: {failure.sentence(self.board.world_size)}", file=sys.stderr, flush=True)
         code = error.exit_code if isinstance(error, CodelmError) else 1
-        # What is left to do at exit may wait for the other ranks.
-        timer = threading.Timer(AGREE_SECONDS, os._exit, (code,))
-        timer.daemon = True
-        timer.start()
         time.sleep(_HEAR_SECONDS)
-        raise SystemExit(code)
+        # What is usually done at exit may wait for the other ranks.
+        leave(code)
 
     def _wait_for_explanation(self) -> None:
         deadline = time.monotonic() + _EXPLAIN_SECONDS
