@@ -1,7 +1,7 @@
 """What several ranks do in one launch: `composer -n N ranks.py SETTINGS.json RUNS.json OUT.json`.
 
-Trains each of the named runs with plain SGD, which hides nothing, and writes for each the losses, the norms that gradient
-clipping measured, and digests of the first and the last weights.
+Trains each of the named runs with plain SGD, which hides nothing, and writes for each the losses, the norms that
+gradient clipping measured, and digests of the first and the last weights.
 """
 
 import hashlib
