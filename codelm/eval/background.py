@@ -1,4 +1,4 @@
-"""Judging in a process of its own, while whoever generated goes on: `python -m codelm.eval.background FOLDER`.
+"""Judging in a process of its own, while whoever generated goes on: `python -m codelm.eval.background FOLDER SANDBOX`.
 
 A folder holds a folder for each benchmark, with settings.json, samples.jsonl, gold.jsonl and `judging.json`, which says
 how to judge; verdicts, summary and report join them. Ended at any moment, the same command goes on.
@@ -78,9 +78,9 @@ def _judge(place: Path, pool: JudgePool) -> None:
 
 
 def main() -> None:
-    """Judge the folder that the command line names, within the bounds that stand on stdin as JSON."""
+    """Judge the folder that the command line names, within the bounds that stand behind it as JSON."""
     os.nice(_NICE)  # training comes first
-    judge_folder(Path(sys.argv[1]), SandboxSection.model_validate_json(sys.stdin.read()))
+    judge_folder(Path(sys.argv[1]), SandboxSection.model_validate_json(sys.argv[2]))
 
 
 if __name__ == "__main__":

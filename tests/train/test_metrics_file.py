@@ -38,3 +38,17 @@ def test_a_run_from_the_start_begins_the_file_anew(tmp_path: Path) -> None:
     train(path, 0, 2, loss=1.0)
     train(path, 0, 1, loss=2.0)
     assert len(path.read_text().splitlines()) == 1
+
+
+def test_what_comes_late_has_a_line_with_its_own_batch(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    metrics = MetricsFile(path)
+    for batch in range(1, 4):
+        metrics.log_metrics({"loss/train/total": 1.0}, step=batch - 1)
+        if batch == 3:
+            metrics.log_metrics({"eval/humaneval/pass@1": 0.5}, step=1)
+        metrics.batch_end(state(batch), None)  # pyright: ignore
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [row["batch"] for row in rows] == [1, 2, 1, 3]
+    assert rows[2] == {"batch": 1, "eval/humaneval/pass@1": 0.5}
+    assert "eval/humaneval/pass@1" not in rows[3]

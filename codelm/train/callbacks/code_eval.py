@@ -64,12 +64,13 @@ class CodeEval(Callback):
         if self.is_due(state, Event.BATCH_END):
             self._evaluate(state)
         if dist.get_global_rank() == 0:
-            self.judging.log_results(logger, int(state.timestamp.batch))
+            # A row of the loggers is a batch: what is of this or the last one would end up in the present row.
+            self.judging.log_results(logger, int(state.timestamp.batch) - 1)
 
     def fit_end(self, state: State, logger: Logger) -> None:
         if dist.get_global_rank() == 0:
             self.judging.wait()
-            self.judging.log_results(logger, int(state.timestamp.batch))
+            self.judging.log_results(logger, int(state.timestamp.batch) + 1)
 
     def close(self, state: State, logger: Logger) -> None:
         self.judging.stop()

@@ -1,7 +1,7 @@
 """The judging of a training run's evaluations, one process after the other, beside the training.
 
 `folder/ba000100/` holds what the model wrote at batch 100; it appears whole. When its benchmarks are scored, the
-results are logged and `logged` says at which batch that was, so that a resumed run logs what the loggers have lost.
+results are logged, once, as of batch 100, however late they come.
 """
 
 import logging
@@ -16,6 +16,7 @@ from typing import Any
 from composer import Logger
 
 from codelm.config.evaluation.sandbox import SandboxSection
+from codelm.errors import EvaluationError
 from codelm.eval import results
 from codelm.eval.background import leave_to_judge, unjudged
 from codelm.eval.records import Judged
@@ -64,18 +65,21 @@ class Judging:
                 continue
             if _batch_of(place) > batch or batch == 0:
                 shutil.rmtree(place, ignore_errors=True)
-            elif not _was_logged(place, batch):
+            elif not (place / _LOGGED).exists():
                 self.waiting.append(place)
         self._go_on()
 
     def log_results(self, logger: Logger, batch: int) -> None:
-        """Log what has been judged by now; nothing is waited for."""
+        """Log what has been judged by now of earlier batches than this; nothing is waited for."""
         self._go_on()
-        while self.finished:
+        while self.finished and _batch_of(self.finished[0]) < batch:
             place = self.finished.pop(0)
-            for summary in sorted(place.glob(f"*/{results.SUMMARY}")):
-                _log(logger, summary.parent, _batch_of(place))
-            (place / _LOGGED).write_text(f"{batch}\n")
+            try:
+                for summary in sorted(place.glob(f"*/{results.SUMMARY}")):
+                    _log(logger, summary.parent, _batch_of(place))
+                (place / _LOGGED).touch()
+            except (OSError, ValueError, KeyError, EvaluationError) as error:
+                log.warning("the results of batch %d could not be read: %s", _batch_of(place), error)
 
     def wait(self) -> None:
         """Return when all is judged."""
@@ -101,17 +105,22 @@ class Judging:
             self._start(self.waiting[0])
 
     def _start(self, place: Path) -> None:
-        with (place / _WORDS).open("ab") as words:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "codelm.eval.background", str(place.absolute())],
-                stdin=subprocess.PIPE,
-                stdout=words,
-                stderr=words,
-                start_new_session=True,  # Ctrl-C is for the training, which ends it in order
-            )
-        assert self.process.stdin is not None
-        self.process.stdin.write(self.sandbox.model_dump_json().encode())
-        self.process.stdin.close()
+        command = [
+            sys.executable,
+            "-m",
+            "codelm.eval.background",
+            str(place.absolute()),
+            self.sandbox.model_dump_json(),
+        ]
+        try:
+            with (place / _WORDS).open("ab") as words:
+                # Ctrl-C is for the training, which ends the judging in order.
+                self.process = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=words, stderr=words, start_new_session=True
+                )
+        except OSError as error:
+            log.warning("the judging of batch %d could not be started: %s", _batch_of(place), error)
+            self.waiting.popleft()
 
     def _end(self) -> None:
         assert self.process is not None
@@ -135,23 +144,15 @@ def _log(logger: Logger, place: Path, batch: int) -> None:
     summary = results.read_json(place / results.SUMMARY)
     values = {name: score["value"] for name, score in summary["scores"].items()}
     prefix = f"eval/{place.name}"
-    logger.log_metrics({f"{prefix}/{name}": value for name, value in values.items()} | {f"{prefix}/batch": batch})
+    logger.log_metrics({f"{prefix}/{name}": value for name, value in values.items()}, step=batch)
     rows = results.read_lines(results.verdicts_file(place, summary["profile"]))
     shown = chosen_samples(Judged.from_dict(row) for row in rows)
-    logger.log_table(_COLUMNS, [table_row(judged) for judged in shown], name=f"{prefix}/samples")
+    logger.log_table(_COLUMNS, [table_row(judged) for judged in shown], name=f"{prefix}/samples", step=batch)
     log.info("batch %d: %s: %s", batch, place.name, ", ".join(f"{name} {value:.4f}" for name, value in values.items()))
 
 
 def _batch_of(place: Path) -> int:
     return int(place.name.removeprefix(_PREFIX))
-
-
-def _was_logged(place: Path, batch: int) -> bool:
-    """Whether the loggers of a run that is at `batch` again still have its results."""
-    try:
-        return int((place / _LOGGED).read_text()) <= batch
-    except (OSError, ValueError):
-        return False
 
 
 def _last(place: Path) -> str:

@@ -1,16 +1,25 @@
 """What a place for metrics must be able to do."""
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 
+class Table(NamedTuple):
+    """Texts in columns."""
+
+    columns: list[str]
+    rows: list[list[Any]]
+
+
 class Row(NamedTuple):
-    """Metrics of a moment."""
+    """Metrics of a moment; of an earlier one than the row before it, where they come late."""
 
     batch: int
     seconds: float
     """Since the epoch, when they were logged."""
     metrics: Mapping[str, float]
+    tables: Mapping[str, Table] = MappingProxyType({})
 
 
 class Destination(Protocol):

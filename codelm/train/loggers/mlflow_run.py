@@ -30,6 +30,10 @@ class _Run:
         ]
         for start in range(0, len(metrics), _BATCH):
             self.client.log_batch(self.id, metrics=metrics[start : start + _BATCH])
+        for row in rows:
+            for name, table in row.tables.items():
+                columns = {column: [cells[place] for cells in table.rows] for place, column in enumerate(table.columns)}
+                self.client.log_table(self.id, columns, f"{name}/batch_{row.batch}.json")
 
     def close(self) -> None:
         self.client.set_terminated(self.id)

@@ -11,7 +11,7 @@ from composer import Logger, State
 from composer.loggers import LoggerDestination
 from composer.utils import dist
 
-from codelm.train.loggers.destination import Destination, Opener, Row, RunInfo
+from codelm.train.loggers.destination import Destination, Opener, Row, RunInfo, Table
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +31,8 @@ class SteadfastLogger(LoggerDestination):
         self.opener = opener
         self.retry_seconds = retry_seconds
         self.pending: dict[str, float] = {}
+        self.tables: dict[str, Table] = {}
+        self.written = 0
         self.queue: queue.Queue[Row | None] = queue.Queue()
         self.thread: threading.Thread | None = None
         self.closing = threading.Event()
@@ -41,8 +43,19 @@ class SteadfastLogger(LoggerDestination):
             self.thread.start()
 
     def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
+        if self.thread is None:
+            return
+        numbers = {name: float(value) for name, value in metrics.items()}
+        if step is not None and step < self.written:
+            self.queue.put(Row(step, time.time(), _finite(numbers)))  # of an earlier batch, and late
+        else:
+            self.pending.update(numbers)
+
+    def log_table(
+        self, columns: list[str], rows: list[list[Any]], name: str = "Table", step: int | None = None
+    ) -> None:
         if self.thread is not None:
-            self.pending.update({name: float(value) for name, value in metrics.items()})
+            self.tables[name] = Table(columns, rows)
 
     def batch_end(self, state: State, logger: Logger) -> None:
         self._flush(state)
@@ -73,10 +86,10 @@ class SteadfastLogger(LoggerDestination):
         self.thread = None
 
     def _flush(self, state: State) -> None:
-        if self.pending and self.thread is not None:
-            finite = {name: value for name, value in self.pending.items() if math.isfinite(value)}
-            self.queue.put(Row(int(state.timestamp.batch), time.time(), finite))
-            self.pending = {}
+        self.written = int(state.timestamp.batch)
+        if (self.pending or self.tables) and self.thread is not None:
+            self.queue.put(Row(self.written, time.time(), _finite(self.pending), self.tables))
+            self.pending, self.tables = {}, {}
 
     def _work(self) -> None:
         destination: Destination | None = None
@@ -118,6 +131,10 @@ class SteadfastLogger(LoggerDestination):
                 return False
             row = self.queue.get()
         return True
+
+
+def _finite(metrics: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if math.isfinite(value)}
 
 
 def _short(error: BaseException) -> str:

@@ -16,6 +16,10 @@ class _EventFiles:
         for row in rows:
             for name, value in row.metrics.items():
                 self.writer.add_scalar(name, value, row.batch, row.seconds)
+            for name, table in row.tables.items():
+                # As code: TensorBoard reads texts as Markdown.
+                texts = ("\n".join(map(str, cells)).replace("\n", "\n    ") for cells in table.rows)
+                self.writer.add_text(name, "\n\n".join(f"    {text}" for text in texts), row.batch)
         self.writer.flush()
 
     def close(self) -> None:

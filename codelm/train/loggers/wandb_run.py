@@ -20,6 +20,7 @@ class _Run:
 
         folder.mkdir(parents=True, exist_ok=True)
         self.wandb: Any = wandb
+        self.latest = 0
         self.run: Any = wandb.init(
             project=section.project,
             entity=section.entity,
@@ -35,7 +36,11 @@ class _Run:
 
     def write(self, rows: list[Row]) -> None:
         for row in rows:
-            self.run.log({"batch": row.batch, **row.metrics}, step=row.batch)
+            tables = {name: self.wandb.Table(columns=t.columns, data=t.rows) for name, t in row.tables.items()}
+            # wandb drops what is of an earlier step than the last: such a row says its batch in its metrics.
+            step = row.batch if row.batch >= self.latest else None
+            self.latest = max(self.latest, row.batch)
+            self.run.log({"batch": row.batch, **row.metrics, **tables}, step=step)
 
     def close(self) -> None:
         self.run.finish()
