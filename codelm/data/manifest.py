@@ -101,21 +101,33 @@ class Manifest:
                             " restore it, or delete the output folder and prepare the data again"
                         )
 
-    def check_tokenizer(self, fingerprint: Fingerprint, whose: str = "this tokenizer") -> None:
-        """Raises TokenizerError: when another tokenizer than `fingerprint` made the shards."""
+    def check_tokenizer(
+        self, fingerprint: Fingerprint, whose: str = "this tokenizer", beside: str | None = None
+    ) -> None:
+        """Raises TokenizerError: when another tokenizer than `fingerprint` made the shards; `beside` as below."""
         if not self.tokenizer.matches(fingerprint):
+            remedy = "prepare that corpus again with it" if beside else "use the one beside them, or prepare them again"
             raise TokenizerError(
-                f"the shards of {self.run_name} were made with another tokenizer than {whose}:"
-                f" {fingerprint.difference(self.tokenizer)}; use the tokenizer beside the shards, or prepare them again"
+                f"the shards of {self._called(beside)} were made with another tokenizer than {whose}:"
+                f" {fingerprint.difference(self.tokenizer)}; {remedy}"
             )
 
-    def check_max_seq_len(self, max_seq_len: int) -> None:
-        """Raises DataError: when the shards hold rows of another length."""
+    def check_max_seq_len(self, max_seq_len: int, beside: str | None = None) -> None:
+        """Compare the length of the rows; `beside` is the key of a corpus that must follow another one's.
+
+        Raises:
+            DataError: when the shards hold rows of another length.
+        """
         if max_seq_len != self.max_seq_len:
+            remedy = f"set max_seq_len={self.max_seq_len}, or prepare the data with"
+            remedy = "prepare that corpus again with" if beside else remedy
             raise DataError(
-                f"the shards of {self.run_name} hold samples of {self.max_seq_len} tokens, but max_seq_len is"
-                f" {max_seq_len}; set max_seq_len={self.max_seq_len}, or prepare the data with {max_seq_len}"
+                f"the shards of {self._called(beside)} hold samples of {self.max_seq_len} tokens, but max_seq_len is"
+                f" {max_seq_len}; {remedy} {max_seq_len}"
             )
+
+    def _called(self, beside: str | None) -> str:
+        return f"{self.run_name} ({beside})" if beside else self.run_name
 
 
 def load_manifest(folder: str | Path) -> Manifest:

@@ -113,7 +113,7 @@ class _Source:
 
 
 def _open_source(section: DataSourceSection, config: TrainConfig, tokenizer: Tokenizer, key: str) -> _Source:
-    corpus = open_checked(section.path, config, tokenizer)
+    corpus = open_checked(section.path, config, tokenizer, beside=None if key == "train_data" else key)
     limits = {stream: settings.limit for stream, settings in section.streams.items()}
     counts = {
         stream: min(count, limits.get(stream) or count) for stream, count in corpus.samples(section.split).items()
@@ -130,18 +130,21 @@ def _open_source(section: DataSourceSection, config: TrainConfig, tokenizer: Tok
     return _Source(corpus, section.split, window, shares, readers, passes, named)
 
 
-def open_checked(path: str, config: TrainConfig, tokenizer: Tokenizer, hashes: bool = True) -> Corpus:
+def open_checked(
+    path: str, config: TrainConfig, tokenizer: Tokenizer, hashes: bool = True, beside: str | None = None
+) -> Corpus:
     """The corpus at a path or URL, verified to be whole and made for this run's tokenizer and length.
 
     `hashes` also reads the shards of a local folder and compares their contents; remote ones are when they are fetched.
+    `beside` is the key of a corpus that must follow the training data.
 
     Raises:
         DataError, TokenizerError: with the sentence.
     """
     corpus = open_corpus(path, functools.partial(shard_cache, config))
     manifest = corpus.manifest
-    manifest.check_max_seq_len(config.max_seq_len)
-    manifest.check_tokenizer(tokenizer.fingerprint(), whose=config.tokenizer.path)
+    manifest.check_max_seq_len(config.max_seq_len, beside)
+    manifest.check_tokenizer(tokenizer.fingerprint(), config.tokenizer.path, beside)
     if corpus.cache is not None:
         return corpus
     size = sum(s.bytes for streams in manifest.splits.values() for info in streams.values() for s in info.shards)
@@ -238,7 +241,8 @@ def build_eval_loaders(config: TrainConfig, tokenizer: Tokenizer, rank: int, wor
     loaders: dict[str, DataLoader] = {}
     for name, section in config.eval_data.items():
         # The training data's folder has been read already.
-        corpus = open_checked(section.path, config, tokenizer, hashes=section.path != config.train_data.path)
+        known = section.path == config.train_data.path
+        corpus = open_checked(section.path, config, tokenizer, hashes=not known, beside=f"eval_data.{name}")
         counts = corpus.samples(section.split)
         wanted = section.languages or [language for language, count in counts.items() if count > 0]
         absent = [language for language in wanted if counts.get(language, 0) == 0]

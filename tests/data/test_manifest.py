@@ -83,12 +83,16 @@ def test_another_tokenizer_is_refused(manifest: Manifest) -> None:
     other = dataclasses.replace(FINGERPRINT, model_sha256="d" * 64, vocab_size=512)
     with pytest.raises(TokenizerError, match=r"mine were made with another tokenizer than runs/x: .*dddddddddddd"):
         manifest.check_tokenizer(other, "runs/x")
+    with pytest.raises(TokenizerError, match="prepare that corpus again with it"):
+        manifest.check_tokenizer(other, "runs/x", "replay")
 
 
 def test_another_row_length_is_refused(manifest: Manifest) -> None:
     manifest.check_max_seq_len(16)
     with pytest.raises(DataError, match="samples of 16 tokens, but max_seq_len is 2048; set max_seq_len=16"):
         manifest.check_max_seq_len(2048)
+    with pytest.raises(DataError, match=r"mine \(replay\) .* is 2048; prepare that corpus again with 2048"):
+        manifest.check_max_seq_len(2048, "replay")
 
 
 def test_an_absent_manifest_says_what_to_run(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The data of a run: what the configuration says of mixtures, replay, streams and remote corpora is what is read."""
 
+import dataclasses
 import http.server
 import json
 import shutil
@@ -17,7 +18,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from codelm.config.train import TrainConfig
-from codelm.data.manifest import load_manifest
+from codelm.data.manifest import load_manifest, save_manifest
 from codelm.data.reading.mixture import resolve_shares
 from codelm.data.reading.stream import Collator, MixtureDataset
 from codelm.errors import CheckpointError, ConfigError, DataError, EnvironmentFailure, TokenizerError
@@ -80,6 +81,12 @@ def test_replay_must_be_of_the_same_tokenizer_and_length(make: Make, corpus: Pat
                 update={"tokenizer": config.tokenizer.model_copy(update={"path": str(tmp_path / "other")})}
             )
         )
+    shutil.copytree(corpus, tmp_path / "long")
+    manifest = load_manifest(corpus)
+    save_manifest(dataclasses.replace(manifest, max_seq_len=999), tmp_path / "long")
+    length = rf"\(train_data\.replay\) hold samples of 999 tokens, .* {manifest.max_seq_len}; prepare that corpus again"
+    with pytest.raises(DataError, match=length):
+        dataset(make(replay={"path": str(tmp_path / "long"), "share": 0.5}))
     with pytest.raises(DataError, match=r"no prepared data at .*nowhere"):
         dataset(make(replay={"path": str(tmp_path / "nowhere"), "share": 0.5}))
     with pytest.raises(DataError, match=r"train_data\.replay\.mixture names rust, of which"):

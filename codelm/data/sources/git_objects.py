@@ -85,6 +85,11 @@ def _damaged(repository: str, commit: str, what: str = "") -> DataError:
     )
 
 
+def is_shallow(repository: str) -> bool:
+    """Whether the repository is a clone whose history was cut (`git clone --depth`)."""
+    return _run(_git(repository, "rev-parse", "--is-shallow-repository")).stdout.strip() == b"true"
+
+
 def change_times(repository: str, commit: str) -> dict[str, int]:
     """When each file of a commit last changed, in seconds since 1970: the committer's time of the last commit that did.
 

@@ -3,6 +3,7 @@
 Every file that is left out is counted by language and reason.
 """
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -26,12 +27,15 @@ from codelm.data.sources.git_objects import (
     change_times,
     has_commit,
     is_repository,
+    is_shallow,
     list_tree,
     read_blob_at,
     resolve_commit,
 )
 from codelm.data.sources.notebooks import NotebookForm
 from codelm.errors import DataError
+
+log = logging.getLogger(__name__)
 
 
 def find_repositories(key: str, source: CodeSource) -> list[Repository]:
@@ -95,9 +99,7 @@ def list_code(
                 counts.drop(OTHER, "excluded_repository")
                 continue
             rules = rules_of(repository, config, flat=loose)
-            times = {}
-            if config.split.by == "time" and repository.commit is not None:
-                times = change_times(repository.root, repository.commit)
+            times = _times(repository) if config.split.by == "time" else {}
             below = []
             for file, special in _entries(repository, flat=loose):
                 if special == "submodule" and source.submodules:
@@ -117,6 +119,20 @@ def list_code(
                 else:
                     counts.drop(_provenance(repository, file).expected or OTHER, reason)
             waiting += reversed(below)
+
+
+def _times(repository: Repository) -> dict[str, int]:
+    """When each file of a commit last changed; of a plain folder nothing is known."""
+    if repository.commit is None:
+        return {}
+    if is_shallow(repository.root):
+        log.warning(
+            "%s is a shallow clone: what did not change since its history was cut counts as changed then, which"
+            " split.by: time may take for new; run `git -C %s fetch --unshallow` first",
+            repository.name,
+            repository.root,
+        )
+    return change_times(repository.root, repository.commit)
 
 
 def _refuse_output(key: str, source: CodeSource, found: Repository, output: str) -> None:

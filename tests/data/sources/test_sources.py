@@ -376,6 +376,20 @@ def test_every_file_of_a_commit_has_a_time(dated: Path, tmp_path: Path, git: Git
         assert {entry.file.path for entry in list_tree(str(folder), commit)} <= change_times(str(folder), commit).keys()
 
 
+def test_a_history_that_was_cut_is_named_where_it_matters(
+    dated: Path, tmp_path: Path, git: Git, caplog: pytest.LogCaptureFixture
+) -> None:
+    git(tmp_path, "clone", "-q", "--depth", "1", f"file://{dated}", "shallow")
+    by_time = {"by": "time", "since": "2023-01-01"}
+    for folder, split in ((dated, by_time), (tmp_path / "shallow", {})):
+        list(list_files(configured(folder, {}, split=split), Counts()))
+    assert caplog.messages == []
+    list(list_files(configured(tmp_path / "shallow", {}, split=by_time), Counts()))
+    (warning,) = caplog.messages
+    assert "is a shallow clone" in warning
+    assert f"git -C {tmp_path / 'shallow'} fetch --unshallow" in warning
+
+
 def test_a_history_that_is_damaged_is_named(dated: Path, git: Git) -> None:
     lost = git(dated, "rev-parse", "HEAD~2")
     (dated / ".git" / "objects" / lost[:2] / lost[2:]).unlink()
