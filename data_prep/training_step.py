@@ -1,15 +1,19 @@
 """A step of a training run traced to its files: which samples its global batch holds, and what is in them."""
 
+from pathlib import Path
+
 import numpy as np
 from sample_text import printable, render
 
 from codelm.config.load import load_config
 from codelm.data.packing.trace import documents_of_sample
 from codelm.data.reading.fetch import is_remote
+from codelm.data.reading.gaps import Gaps
 from codelm.data.reading.mixture import REPLAY
 from codelm.errors import DataError
 from codelm.tokenizer import load_tokenizer
 from codelm.train.data import build_training_data
+from codelm.train.roll_backs import read_roll_backs
 
 
 def show_step(file: str, overrides: list[str], step: int, with_text: bool) -> None:
@@ -21,7 +25,9 @@ def show_step(file: str, overrides: list[str], step: int, with_text: bool) -> No
     dataset = build_training_data(config, tokenizer).dataset
     batch = config.global_train_batch_size
     print(f"──── step {step}: {batch} samples of {config.max_seq_len} tokens")
-    for position in range((step - 1) * batch, step * batch):
+    gaps = Gaps.of(roll_back.left_out for roll_back in read_roll_backs(Path(config.save_folder)))
+    first = gaps.stream_batch(step - 1) * batch
+    for position in range(first, first + batch):
         stream, sample = dataset.locate(position)
         source = config.train_data
         if stream.startswith(REPLAY) and config.train_data.replay is not None:

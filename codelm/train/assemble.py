@@ -2,9 +2,8 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from composer import Callback, State
+from composer import Callback
 
 from codelm.config.train import TrainConfig
 from codelm.eval.benchmarks.registry import load_benchmark
@@ -12,27 +11,33 @@ from codelm.train import composer_args
 from codelm.train.build import Pieces, in_batches
 from codelm.train.callbacks.code_eval import CodeEval, Evaluated
 from codelm.train.callbacks.guard import GradientGuard
+from codelm.train.callbacks.loss_spike import LossSpikes
+from codelm.train.checkpoints.save import CheckpointSaver
 from codelm.train.flops import ModelCosts
 from codelm.train.monitors import build_monitors, build_outcomes
 from codelm.train.parallel.building import build_shell
+from codelm.train.roll_backs import RollBack
 
 
 def build_callbacks(
     config: TrainConfig,
     pieces: Pieces,
     costs: ModelCosts,
-    save: Callable[[State], Any],
+    saver: CheckpointSaver,
+    roll_backs: list[RollBack],
     moves: Callable[[], None],
 ) -> list[Callback]:
     """What runs beside training, in the order in which Composer calls it, but for random numbers and checkpoints.
 
-    `save`: writes a checkpoint of this moment, and returns when it is there; every rank calls it. `moves`: called now
-    and then by what takes long.
+    `roll_backs`: those that the run has behind it. `moves`: called now and then by what takes long.
     """
-    guard = GradientGuard(config.callbacks.nan_guard, config.algorithms.gradient_clipping, save)
+    guard = GradientGuard(config.callbacks.nan_guard, config.algorithms.gradient_clipping, saver.save_now)
+    watched = [] if config.callbacks.loss_spike is None else [config.callbacks.loss_spike]
+    folder, dataset = Path(config.save_folder), pieces.data.dataset
     return [
         guard,
         *build_monitors(config, pieces, costs),
+        *(LossSpikes(section, folder, dataset, roll_backs, saver) for section in watched),
         *_code_eval(config, pieces, moves),
         *build_outcomes(config, pieces),
     ]

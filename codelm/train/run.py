@@ -1,5 +1,7 @@
 """A training run from a validated configuration: build, resume, fit; or, dry, build everything and try it once."""
 
+import dataclasses
+import gc
 import logging
 import os
 from collections.abc import Callable
@@ -12,6 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel
 
 from codelm.config.train import TrainConfig
+from codelm.data.reading.gaps import Gaps
 from codelm.errors import EnvironmentFailure
 from codelm.tokenizer import Tokenizer
 from codelm.train import composer_args, composer_compat
@@ -49,6 +52,8 @@ from codelm.train.parallel.fsdp import check_fsdp
 from codelm.train.parallel.microbatch import RECORDED, find_microbatch_size, settled_microbatch_size
 from codelm.train.rank_zero import on_rank_zero
 from codelm.train.report.page import leave_report
+from codelm.train.roll_backs import RolledBack, roll_backs_of
+from codelm.train.roll_backs import settle as settle_roll_backs
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +70,14 @@ def train(config: TrainConfig) -> Path:
     # ALiBi makes far keys' weights denormal, which processors handle slowly: up to twice the time of a backward pass.
     torch.set_flush_denormal(True)
     try:
-        return _train(config)
+        while True:
+            try:
+                return _train(config)
+            except RolledBack as rolled_back:
+                log.warning("%s", rolled_back)
+            # What the exception held is free from here on: two trainers would not fit.
+            gc.collect()
+            torch.cuda.empty_cache()
     finally:
         torch.set_flush_denormal(False)
 
@@ -82,6 +94,7 @@ def _train(config: TrainConfig) -> Path:
     dist.initialize_dist(composer_args.device(config), timeout=_PATIENCE_SECONDS)
     board = new_board()
     with Lifeline(board, config.watchdog_seconds) as lifeline, hold(save_folder):
+        on_rank_zero(lambda: settle_roll_backs(save_folder))
         resume_from = settle_resume_point(config, save_folder, remote)
         return _train_from(resume_from, config, remote, board, lifeline)
 
@@ -101,6 +114,8 @@ def _train_from(
             log.info("%s is where the run stopped early; leave callbacks.early_stopper out to train on", resume_from)
             return resume_from
         log.info("resuming from %s", resume_from)
+    roll_backs = on_rank_zero(lambda: roll_backs_of(save_folder, resume_from))
+    pieces.data.dataset.gaps = Gaps.of(roll_back.left_out for roll_back in roll_backs)
     for line in [*configuration_lines(config), *plan(config, pieces), *forecast_lines(config, pieces)]:
         log.info("%s", line)
 
@@ -125,7 +140,7 @@ def _train_from(
     resume = [] if resume_from is None else [ResumeFrom(resume_from, rng)]
     optimizer = build_optimizer(config.optimizer, model)
     keep_settings = settings_kept(optimizer)
-    callbacks = build_callbacks(config, pieces, costs, saver.save_now, lifeline.progress.move)
+    callbacks = build_callbacks(config, pieces, costs, saver, roll_backs, lifeline.progress.move)
     trainer = Trainer(
         model=model,
         optimizers=optimizer,
@@ -155,9 +170,14 @@ def _train_from(
         microbatch_size = find_microbatch_size(trainer.state, model, device_batch, config.max_seq_len)
         trainer.state.device_train_microbatch_size = microbatch_size
     saver.settings.run[RECORDED] = microbatch_size
+    saver.settings.run["roll_backs"] = [dataclasses.asdict(roll_back) for roll_back in roll_backs]
     if config.eval_first and resume_from is None and pieces.eval_loaders:
         trainer.eval()
-    trainer.fit()
+    try:
+        trainer.fit()
+    except RolledBack:
+        trainer.close()
+        raise
     trainer.close()
     if dist.get_global_rank() == 0:
         leave_report(save_folder)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
+from codelm.data.reading.gaps import Gaps
 from codelm.data.reading.order import Located, Order
 from codelm.data.reading.shard_reader import Rows
 from codelm.errors import CheckpointError, CodelmError
@@ -108,6 +109,7 @@ class MixtureDataset(Dataset[torch.Tensor]):
         self.identity = identity
         self.transform = transform
         self.resume_at = 0
+        self.gaps = Gaps()
 
     def __len__(self) -> int:
         return self.order.samples_per_epoch
@@ -153,18 +155,20 @@ class MixtureDataset(Dataset[torch.Tensor]):
         self.readers[number].prepare(now, last[1])
 
     def state_dict(self, num_samples: int, from_beginning: bool) -> dict[str, Any]:
-        """For Composer's checkpoint: how many samples of the present epoch are done, and of which stream."""
+        """For Composer's checkpoint: how many samples of the present epoch are done, of which stream, and its gaps."""
         done = num_samples if from_beginning else self.resume_at + num_samples
-        return {"num_samples": done, "identity": dataclasses.asdict(self.identity)}
+        gaps = [list(gap) for gap in self.gaps.ranges]
+        return {"num_samples": done, "identity": dataclasses.asdict(self.identity), "gaps": gaps}
 
     def load_state_dict(self, obj: dict[str, Any]) -> None:
-        """Continue where the checkpoint was.
+        """Continue where the checkpoint was; its gaps are added to those that there are.
 
         Raises:
             CheckpointError: the checkpoint was trained on another stream; the sentence shows the difference.
         """
         self.identity.check_continues(obj["identity"])
         self.resume_at = obj["num_samples"]
+        self.gaps = Gaps.of([*self.gaps.ranges, *obj.get("gaps", [])])
 
 
 class MixtureSampler(DistributedSampler[torch.Tensor]):
@@ -183,7 +187,8 @@ class MixtureSampler(DistributedSampler[torch.Tensor]):
         share = batch // self.num_replicas
         # Only the epoch that was resumed starts in its middle.
         start, self.stream.resume_at = self.stream.resume_at, 0
-        for first in range(self.epoch * size + start, (self.epoch + 1) * size, batch):
+        for position in range(self.epoch * size + start, (self.epoch + 1) * size, batch):
+            first = self.stream.gaps.stream_batch(position // batch) * batch
             yield from range(first + self.rank * share, first + (self.rank + 1) * share)
 
 

@@ -138,6 +138,16 @@ class CheckpointSaver(Callback):
         if self.last_saved != int(state.timestamp.batch):
             raise EnvironmentFailure(f"{self._target(int(state.timestamp.batch))} could not be saved ({self.problem})")
 
+    def wait(self) -> None:
+        """Wait for the checkpoint that is being written, if any; every rank must call."""
+        self._settle(None)
+
+    def finish(self) -> None:
+        """Wait for what is being written and uploaded; nothing is uploaded from then on. Every rank must call."""
+        self._settle(None)
+        if self.uploader is not None:
+            self.uploader.close(None)
+
     def _save_and_leave(self, state: State, metrics: dict[str, float], number: int) -> None:
         """The end at a signal: save if all ranks are there and it does not take long, and leave in any case."""
         batch = int(state.timestamp.batch)

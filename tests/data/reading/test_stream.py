@@ -13,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from codelm.data.reading.gaps import Gaps
 from codelm.data.reading.mixture import build_schedule, resolve_shares
 from codelm.data.reading.order import Order, build_passes
 from codelm.data.reading.shard_reader import Rows
@@ -194,6 +195,18 @@ def test_resuming_deep_in_a_thousand_million_samples_takes_no_time(window: int |
     first = next(iter(train_loader(resumed, EOS, 1, 2, 0)))["input_ids"]
     assert time.perf_counter() - started < 1.0
     assert torch.equal(first, torch.stack(dataset.__getitems__(list(range(done + 512, done + 1024)))))
+
+
+@pytest.mark.parametrize("world_size", [1, 4])
+def test_batches_that_are_left_out_are_replaced_by_those_after_them_also_after_resuming(world_size: int) -> None:
+    whole = [*batches(stream(), 1), *batches(stream(), 1, epoch=1)]
+    first = stream()
+    first.gaps = Gaps.of([(6, 9)])
+    assert equal(batches(first, world_size), [*whole[:6], *whole[9:23]])
+    assert equal(batches(first, world_size, epoch=1)[:5], whole[23:28])
+    resumed = stream()
+    resumed.load_state_dict(pickle.loads(pickle.dumps(first.state_dict(num_samples=8 * 8, from_beginning=True))))
+    assert equal(batches(resumed, world_size), whole[11:23])
 
 
 def test_readers_are_told_of_the_shards_before_they_read_them() -> None:
