@@ -1,5 +1,7 @@
 """`key=value` arguments of the command line, laid over the YAML's tree."""
 
+from collections.abc import Sequence
+
 from codelm.config.fields import Section
 from codelm.config.inherit import WHOLE, merge
 from codelm.config.shape import discriminated, field_at, shape
@@ -40,11 +42,11 @@ def _lay(root: Node, over: Node, path: tuple[str, ...], schema: type[Section]) -
     return _with_entry(root, path, over) if inside else merge(root, over, schema)
 
 
-def _with_entry(base: Node, path: tuple[str, ...], over: Node) -> Node:
+def _with_entry(base: Node, path: Sequence[str], over: Node) -> Node:
     entries = dict(base.entries or {})
-    inner = (over.entries or {})[path[0]]
-    known = len(path) > 1 and path[0] in entries
-    entries[path[0]] = _with_entry(entries[path[0]], path[1:], inner) if known else inner
+    key, *rest = path
+    inner = (over.entries or {})[key]
+    entries[key] = _with_entry(entries[key], rest, inner) if rest and key in entries else inner
     return Node(entries, base.place, base.note)
 
 
