@@ -22,8 +22,6 @@ class PeftSection(Section):
     """The layers with adapters: all linear ones but the output layer, or the ends of their names, such as Wqkv."""
     use_rslora: bool = False
     """Multiply by lora_alpha / √r instead, which keeps high ranks learning."""
-    use_dora: bool = False
-    """Learn the length of each column of weights apart from its direction; slower."""
 
 
 class AdapterKeys(Section):

@@ -67,7 +67,11 @@ _TRAIN = {
     "bf16": "write `precision: amp_bf16`",
     "fp16": "write `precision: amp_bf16`; fp16 is not supported",
     "dtype": "write `precision`",
-    "icl_tasks": "HumanEval during training is `callbacks.code_eval`",
+    "icl_tasks": "benchmarks during training are `callbacks.code_eval.tasks`",
+    **{
+        f"callbacks.code_eval.{key}": f"write `callbacks.code_eval.tasks.humaneval.{key}`"
+        for key in ("limit", "max_new_tokens", "batch_size", "temperature", "top_p", "num_samples")
+    },
     "tokenizer_name": "write `tokenizer.path`",
     "model_name_or_path": "write `model.pretrained_model_name_or_path` with `model.name: hf_causal_lm`",
     "progress_bar": "progress is always shown on a terminal; delete the key",
@@ -99,6 +103,14 @@ _TRAIN = {
     "model.loss_fn": "there is one loss; delete the key",
     "model.alibi": "write `model.attn_config.alibi`",
     "model.use_flash_attention_2": "write `model.attn_impl`",
+    "model.attn_implementation": "write `model.attn_impl`",
+    "model.lora": "write `model.peft_config: {r: 16}`",
+    "model.quantization_config": "write `model.load_in_4bit` or `model.load_in_8bit`",
+    "model.should_save_peft_only": "a checkpoint always holds adapters alone; delete the key",
+    "peft_config": "write `model.peft_config`",
+    "lora": "write `model.peft_config`",
+    "load_in_4bit": "write `model.load_in_4bit`",
+    "load_in_8bit": "write `model.load_in_8bit`",
     "model.trust_remote_code": "remote code is never run; delete the key",
     "model.n_kv_heads": "write `model.attn_config.kv_n_heads`",
     "model.num_key_value_heads": "write `model.attn_config.kv_n_heads`",
