@@ -53,8 +53,10 @@ class Lifeline:
         self.sentinel.end()
         if self.before:
             signal.set_wakeup_fd(self.former_ear)
+            # A rank that leaves at a signal hears the launcher's SIGTERM once more as soon as another has left.
+            leaving = self.sentinel.stopping is not None and self.board.world_size > 1
             for number, handler in self.before.items():
-                signal.signal(number, handler)
+                signal.signal(number, signal.SIG_IGN if leaving else handler)
 
     def stops_after(self, batch: int) -> int | None:
         """The signal after which the run ends with this batch; None while it goes on. Every rank asks at every batch.
@@ -101,7 +103,7 @@ class Lifeline:
             sys.exit(128 + number)
 
     def _fail(self, error: Exception) -> None:
-        """Tell the others, write this rank's name and error last, and leave; but what all may have found rank 0 raises."""
+        """Tell the others, write this rank's name and error last, and leave; rank 0 only raises what all may have."""
         rank, me = self.board.rank, self.sentinel.me
         if isinstance(error, CodelmError):
             if rank == 0:

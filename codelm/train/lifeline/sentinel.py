@@ -65,6 +65,7 @@ class Sentinel(threading.Thread):
         self.signals: list[int] = []
         self.ear, self.mouth = socket.socketpair()
         self.mouth.setblocking(False)
+        self.leaving = threading.Lock()
         self.alarms = 0
         self.rearmed = 0.0
 
@@ -189,6 +190,8 @@ class Sentinel(threading.Thread):
         last line: so that this is the rank that failed, the others on its machine leave with 0. That is safe only where
         the launcher knows of the failure, which its SIGTERM tells, or will learn of it from the rank's own code.
         """
+        # The main thread may have come to the same end; one of the two says so.
+        self.leaving.acquire()
         culprit = self.peers[failure.rank]
         if self.me.rank == 0 or culprit.rank == 0:
             _say(failure.sentence(len(self.peers)))

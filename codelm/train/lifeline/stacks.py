@@ -13,11 +13,12 @@ _PATIENCE = 10.0
 
 
 def own_stacks() -> str:
-    """The stacks of all threads of this process."""
+    """The stacks of all threads of this process that run Python."""
     with tempfile.TemporaryFile("w+") as file:
         faulthandler.dump_traceback(file, all_threads=True)
         file.seek(0)
-        return file.read()
+        threads = file.read().split("\n\n")
+    return "\n\n".join(thread for thread in threads if "<no Python frame>" not in thread)
 
 
 def gather_stacks(board: Board, peers: list[Peer], batch: int, silent_for: float) -> str | None:

@@ -41,7 +41,7 @@ class Launcher:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"},
         )
 
     def begin(self, settings: dict[str, Any], fault: dict[str, Any] | None = None, ranks: int = 2) -> None:

@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable
@@ -25,6 +26,8 @@ from composer.utils import dist  # noqa: E402
 
 from codelm.config.train import TrainConfig  # noqa: E402
 from codelm.errors import DataError, exit_on_error  # noqa: E402
+from codelm.model.fast_tokenizer import write_fast_tokenizer  # noqa: E402
+from codelm.tokenizer import CodeTokenizer  # noqa: E402
 from codelm.train import run  # noqa: E402
 
 
@@ -135,13 +138,25 @@ def as_a_process(main: Callable[[], None]) -> None:
     os._exit(code & 0xFF)
 
 
+def warm_up(tokenizer: str, warm: set[str]) -> None:
+    """What the first save of a process does once: a second or two."""
+    if tokenizer not in warm:
+        with tempfile.TemporaryDirectory() as folder:
+            exact = CodeTokenizer(Path(tokenizer))
+            exact.save(Path(folder))
+            write_fast_tokenizer(exact, Path(folder), 256)
+        warm.add(tokenizer)
+
+
 def serve() -> None:
     answers = os.dup(1)
+    warm: set[str] = set()
     for line in sys.stdin:
         request = json.loads(line)
         folder = Path(request["folder"])
         for left in folder.glob("*"):
             left.unlink()
+        warm_up(request["settings"]["tokenizer"]["path"], warm)
         pid = os.fork()
         if pid == 0:
             file = os.open(folder / "output", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
