@@ -61,7 +61,9 @@ def trained(settings: dict[str, Any], folder: Path, changes: dict[str, Any]) -> 
 
     GradientGuard._norm, Trainer.fit, run.build_optimizer = measuring, fitting, sgd  # pyright: ignore
     try:
-        run.train(TrainConfig.model_validate({**settings, **changes, "save_folder": str(folder)}))
+        record["checkpoint"] = str(
+            run.train(TrainConfig.model_validate({**settings, **changes, "save_folder": str(folder)}))
+        )
     finally:
         GradientGuard._norm, Trainer.fit, run.build_optimizer = measure, fit, build
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

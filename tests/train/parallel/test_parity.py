@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import LlamaConfig
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -68,7 +69,16 @@ def one(launch: Launch) -> Found:
 
 
 @pytest.fixture(scope="module")
-def two(launch: Launch) -> Found:
+def llama(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The model section of a model that is not ours, whose buffers (rotary frequencies) are in no checkpoint."""
+    folder = tmp_path_factory.mktemp("llama")
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    LlamaConfig(vocab_size=512, max_position_embeddings=256, tie_word_embeddings=True, **sizes).save_pretrained(folder)
+    return {"name": "hf_causal_lm", "pretrained_model_name_or_path": str(folder), "pretrained": False}
+
+
+@pytest.fixture(scope="module")
+def two(launch: Launch, one: Found, llama: dict[str, Any]) -> Found:
     runs: dict[str, dict[str, Any]] = {
         "ddp": SAME,
         "full": {**SAME, "fsdp_config": FULL},
@@ -77,6 +87,9 @@ def two(launch: Launch) -> Found:
         "ddp_accumulated": ACCUMULATED,
         "full_accumulated": {**ACCUMULATED, "fsdp_config": FULL},
         "ddp_auto": {**ACCUMULATED, "device_train_microbatch_size": "auto"},
+        "loaded": {**SAME, "fsdp_config": FULL, "load_path": one["same"]["checkpoint"]},
+        "llama_ddp": {**SAME, "model": llama},
+        "llama_full": {**SAME, "model": llama, "fsdp_config": FULL},
         "full_auto": {**ACCUMULATED, "fsdp_config": FULL, "device_train_microbatch_size": "auto"},
     }
     return launch(2, runs)
@@ -106,9 +119,22 @@ def test_clipping_measures_the_same_norms(one: Found, two: Found, kind: str) -> 
 
 @pytest.mark.world_size(2)
 def test_every_run_starts_from_the_same_weights_of_which_a_rank_holds_its_part(one: Found, two: Found) -> None:
-    assert {run["first"] for run in [*one.values(), *two.values()]} == {one["same"]["first"]}
+    fresh = [run for name, run in {**one, **two}.items() if name != "loaded" and not name.startswith("llama")]
+    assert {run["first"] for run in fresh} == {one["same"]["first"]}
     assert two["ddp"]["held"] == one["same"]["held"]
     assert two["full"]["held"] < 0.51 * one["same"]["held"]
+
+
+@pytest.mark.world_size(2)
+def test_ranks_without_values_get_those_that_rank_0_loaded(one: Found, two: Found) -> None:
+    assert two["loaded"]["first"] == one["same"]["last"]
+
+
+@pytest.mark.world_size(2)
+def test_a_model_of_transformers_starts_and_trains_sharded_as_whole(two: Found) -> None:
+    assert two["llama_full"]["first"] == two["llama_ddp"]["first"]
+    assert two["llama_full"]["losses"] == pytest.approx(two["llama_ddp"]["losses"], rel=1e-7)
+    assert two["llama_full"]["last"] == two["llama_ddp"]["last"] != two["llama_ddp"]["first"]
 
 
 @pytest.mark.world_size(2)
