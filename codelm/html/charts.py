@@ -124,9 +124,11 @@ def _padded(low: float, high: float) -> tuple[float, float]:
 
 def _grid(low: float, high: float, logarithmic: bool) -> list[str]:
     drawn = []
-    for value in _steps(low, high, 4):
+    steps = _steps(low, high, 4)
+    apart = steps[1] - steps[0] if len(steps) > 1 and not logarithmic else 0.0
+    for value in steps:
         down = 10 + _PLOT_HEIGHT * (high - value) / (high - low)
-        text = _figure(10**value if logarithmic else value)
+        text = _figure(10**value if logarithmic else value, apart)
         drawn.append(
             f'<line x1="{_LEFT}" y1="{down:.1f}" x2="{_LEFT + _PLOT_WIDTH}" y2="{down:.1f}" class="axis"></line>'
             f'<text x="{_LEFT - 6}" y="{down + 4:.1f}" text-anchor="end" class="small">{text}</text>'
@@ -152,12 +154,14 @@ def _steps(low: float, high: float, about: int) -> list[float]:
     return [number * step for number in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def _figure(value: float) -> str:
+def _figure(value: float, apart: float = 0.0) -> str:
+    """A number in few characters, with as many digits as tell it from those `apart` from it."""
     size = abs(value)
+    digits = max(3, math.ceil(math.log10(size / apart)) + 1) if apart and size > apart else 3
     for unit, of in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if size >= of:
-            return f"{value / of:.3g}{unit}"
-    return f"{value:.3g}"
+            return f"{value / of:.{digits}g}{unit}"
+    return f"{value:.{digits}g}"
 
 
 def _short(count: int) -> str:

@@ -1,10 +1,10 @@
 """GPUs by name: what each can do at most, and what share of that training reaches.
 
 Peaks are the makers' data sheets for dense bfloat16 (float16 where there is no bfloat16), without sparsity. `matmul`
-and `attention` are the shares of the peak that large matrix products and fused attention reach; those of the A100 and
-the H100 are fitted to some rows of llm-foundry's table of throughputs and checked on the others (docs/planning.md), the
-rest are taken from the chip of the same generation. Prices are an assumption, what clouds ask on demand in 2026, and
-are there to be overridden.
+and `attention` are the shares of the peak that large matrix products and fused attention reach: those of the A100 are
+fitted to llm-foundry's published runs on 80 GB and checked on those on 40 GB, those of the H100 fitted to its own
+(docs/planning.md); the others take those of the nearest of the two and were not checked. Prices are an assumption, near
+what clouds ask on demand in 2026, and are there to be overridden.
 """
 
 import logging
@@ -38,15 +38,15 @@ class Accelerator:
     """The board's limit."""
     price: float
     """US dollars an hour."""
-    matmul: float = 0.75
-    attention: float = 0.50
+    matmul: float = 0.67
+    attention: float = 0.33
     product: tuple[str, ...] = ()
     """Parts of the name that torch.cuda.get_device_name gives; all must be there, and the longest match wins."""
 
 
-_HOPPER = {"matmul": 0.60, "attention": 0.33}
-_ADA = {"matmul": 0.70, "attention": 0.50}
-_BLACKWELL = {"matmul": 0.60, "attention": 0.30}
+_HOPPER = {"matmul": 0.55, "attention": 0.20}
+_ADA = {"matmul": 0.60, "attention": 0.33}
+_BLACKWELL = {"matmul": 0.55, "attention": 0.18}
 _PCIE = 25 * GB
 
 ACCELERATORS: dict[str, Accelerator] = {

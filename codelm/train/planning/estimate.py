@@ -16,7 +16,7 @@ from codelm.train.planning.machine import Machine
 
 _FP32 = 4
 _HALF = 2
-_STREAMED = 0.8
+_STREAMED = 0.7
 """The share of the memory's bandwidth that kernels reach."""
 _SENT = 0.7
 """The share of a link's speed that collectives reach."""
@@ -90,7 +90,7 @@ def memory(
         kept = "GRAD_OP" in getattr(config.fsdp_config, "sharding_strategy", "")
         blocks = plan.layers if kept else min(2, plan.layers)
         in_use = blocks * plan.largest_block + plan.biggest_other
-        reduced = plan.largest_block * (gathered + _FP32)
+        reduced = plan.largest_block * (gathered + _reduced_width(config, mixed))
         communication = gathered * in_use + reduced
     elif machine.count > 1:
         communication = _FP32 * costs.trainable
@@ -104,6 +104,12 @@ def memory(
         communication=communication,
         overhead=machine.overhead,
     )
+
+
+def _reduced_width(config: TrainConfig, mixed: bool) -> int:
+    """Bytes of a gradient's element on its way between ranks."""
+    pure = config.fsdp_config is not None and config.fsdp_config.mixed_precision == "PURE"
+    return _HALF if pure and mixed else _FP32
 
 
 def _frozen(config: TrainConfig) -> float:
@@ -143,7 +149,8 @@ def step_seconds(
     if laid.shards > 1:
         # Gathered for the forward and for the backward pass, and the gradients reduced.
         kept = "GRAD_OP" in getattr(config.fsdp_config, "sharding_strategy", "")
-        each = plan.costs.parameters * (width * (1 if kept else 2) + _FP32) * (1 - 1 / laid.shards)
+        moved = width * (1 if kept else 2) + _reduced_width(config, mixed)
+        each = plan.costs.parameters * moved * (1 - 1 / laid.shards)
         sending = each / (_SENT * machine.sends(laid.shards))
     once = 0.0
     if laid.copies > 1:

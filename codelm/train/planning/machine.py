@@ -39,8 +39,11 @@ class Machine:
         return -(-self.count // self.per_node)
 
     def sends(self, ranks: int) -> float:
-        """Bytes/s of a device in a collective over so many ranks, of which the first fill a node."""
-        return self.device.link if ranks <= self.per_node else min(self.device.link, self.network)
+        """Bytes/s that a collective over so many ranks moves.
+
+        Beyond a node, rings run through all adapters of the node side by side, each with its part of the data.
+        """
+        return self.device.link if ranks <= self.per_node else min(self.device.link, self.network * self.per_node)
 
 
 def gpus(name: str, count: int, per_node: int, network: float, price: float | None) -> Machine:

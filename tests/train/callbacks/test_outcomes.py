@@ -1,0 +1,115 @@
+"""Samples, transformers folders and the early stop in real runs: what they leave, and that training does not notice."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from codelm.config.train import TrainConfig
+from codelm.errors import ConfigError
+from codelm.tokenizer import load_tokenizer
+from codelm.train.run import train
+
+Make = Callable[..., TrainConfig]
+
+EVERYTHING = {
+    "sample_completions": {"interval": "4ba", "prompts": ["def main("], "held_out": 1, "max_new_tokens": 8},
+    "hf_checkpointer": {"save_interval": "4ba", "precision": "bfloat16"},
+}
+
+
+def lines(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def losses(folder: Path) -> dict[int, float]:
+    rows = lines(folder / "metrics.jsonl")
+    return {row["batch"]: row["loss/train/total"] for row in rows if "loss/train/total" in row}
+
+
+def test_samples_and_exports_are_left_and_training_is_as_without_them(
+    train_config: Make, tmp_path: Path, corpus: Path
+) -> None:
+    without, with_them = tmp_path / "without", tmp_path / "with"
+    train(train_config(save_folder=str(without)))
+    train(train_config(save_folder=str(with_them), callbacks=EVERYTHING))
+    assert losses(with_them) == losses(without)
+
+    samples = lines(with_them / "samples.jsonl")
+    assert [(row["batch"], row["source"]) for row in samples] == [
+        (batch, source) for batch in (4, 8) for source in ("prompt", "c", "python")
+    ]
+    assert samples[0]["prompt"] == "def main("
+    tokenizer = load_tokenizer(corpus / "tokenizer")
+    assert all(0 < len(tokenizer.encode(row["reference"])) <= 9 for row in samples if "reference" in row)
+
+    for batch in (4, 8):
+        folder = with_them / "huggingface" / f"ba{batch:06d}"
+        exported = load_file(folder / "model.safetensors")
+        whole = load_file(with_them / f"ba{batch:06d}" / "model.safetensors")
+        assert all(torch.equal(exported[name], whole[name].bfloat16()) for name in whole)
+    assert AutoModelForCausalLM.from_pretrained(with_them / "huggingface" / "ba000008") is not None
+    assert "hardware" in json.loads((with_them / "ba000008" / "run.json").read_text())
+
+
+def test_a_run_that_goes_on_writes_its_samples_once(train_config: Make, tmp_path: Path) -> None:
+    import shutil
+
+    folder = tmp_path / "run"
+    config = train_config(save_folder=str(folder), callbacks=EVERYTHING)
+    train(config)
+    before = lines(folder / "samples.jsonl")
+    shutil.rmtree(folder / "ba000008")
+    train(config)
+    assert lines(folder / "samples.jsonl") == before
+
+
+def test_a_folder_that_cannot_be_written_costs_a_warning(
+    train_config: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("")
+    section = {"hf_checkpointer": {"save_interval": "8ba", "save_folder": str(tmp_path / "file")}}
+    assert train(train_config(callbacks=section)).name == "ba000008"
+    assert "was not written" in caplog.text
+
+
+def test_it_stops_when_validation_gets_no_better_and_is_not_taken_up_again(
+    train_config: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="codelm")
+    section = {"early_stopper": {"monitor": "metrics/python/BitsPerByte", "patience": 2}}
+    still = {"name": "adamw", "lr": 1e-12}
+    config = train_config(optimizer=still, callbacks=section, eval_interval="1ba", max_duration="30ba")
+    final = train(config)
+    # The first evaluation is the best; two more are no better.
+    assert final.name == "ba000003"
+    assert "early stop at batch 3: metrics/python/BitsPerByte is" in caplog.text
+    assert json.loads((final / "run.json").read_text())["metrics"]["early_stopper/stopped"] == 1.0
+    assert train(config) == final
+    assert train(config.model_copy(update={"callbacks": train_config().callbacks, "max_duration": "5ba"})) != final
+
+
+def test_the_count_goes_on_when_a_run_goes_on(train_config: Make) -> None:
+    section = {"early_stopper": {"monitor": "CrossEntropy", "patience": 3}}
+    settings = {"optimizer": {"name": "adamw", "lr": 1e-12}, "callbacks": section, "eval_interval": "1ba"}
+    train(train_config(**settings, max_duration="2ba"))
+    assert train(train_config(**settings, max_duration="30ba")).name == "ba000004"
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"eval_data": {}}, "watches validation, and there is no eval_data"),
+        ({}, "monitor is metrics/rust/BitsPerByte, which no evaluation gives; there are BitsPerByte"),
+    ],
+    ids=["no evaluation", "no such language"],
+)
+def test_a_metric_that_there_is_not_is_refused(train_config: Make, changes: dict[str, Any], sentence: str) -> None:
+    section = {"early_stopper": {"monitor": "metrics/rust/BitsPerByte"}}
+    with pytest.raises(ConfigError, match=sentence):
+        train(train_config(callbacks=section, **changes))
