@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from codelm.config.train import TrainConfig
 from codelm.config.training.data import DataSourceSection
 from codelm.console import is_rank_zero
+from codelm.data.reading.cache import DEFAULT_CACHE, ShardCache
 from codelm.data.reading.corpus import DEFAULT_WINDOW, Corpus, check_cache_limit, open_corpus
 from codelm.data.reading.fetch import is_remote
 from codelm.data.reading.fim import Fim, FimCounts, FimSettings, measure
@@ -24,7 +25,6 @@ from codelm.data.reading.mixture import (
     without_rare,
 )
 from codelm.data.reading.order import Order, Passes, build_passes
-from codelm.data.reading.remote import DEFAULT_CACHE, ShardCache
 from codelm.data.reading.shard_reader import ShardReader
 from codelm.data.reading.stream import (
     HeldOutDataset,

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from codelm.data.manifest import Manifest, load_manifest
+from codelm.data.reading.cache import ShardCache
 from codelm.data.reading.fetch import is_remote
-from codelm.data.reading.remote import RemoteShardReader, ShardCache, load_remote_manifest
+from codelm.data.reading.remote import RemoteShardReader, load_remote_manifest
 from codelm.data.reading.shard_reader import ShardReader
 from codelm.errors import DataError
 

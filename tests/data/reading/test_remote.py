@@ -21,9 +21,10 @@ import fsspec
 import numpy as np
 import pytest
 
-from codelm.data.reading import remote
+from codelm.data.reading import cache as caching
+from codelm.data.reading.cache import RemoteShard, ShardCache
 from codelm.data.reading.fetch import Retry, fetch, is_remote
-from codelm.data.reading.remote import RemoteShard, RemoteShardReader, ShardCache
+from codelm.data.reading.remote import RemoteShardReader
 from codelm.data.reading.shard_reader import ShardReader
 from codelm.data.shards import ShardInfo, ShardWriter
 from codelm.errors import DataError, EnvironmentFailure
@@ -319,7 +320,7 @@ def test_parts_of_the_killed_are_removed_and_those_of_the_living_are_not(tmp_pat
     folder = tmp_path / "cache"
     folder.mkdir()
     (folder / f"{'a' * 64}.part").write_bytes(b"half")
-    mine = remote._lock(folder / f"{'b' * 64}.part", wait=False)
+    mine = caching._lock(folder / f"{'b' * 64}.part", wait=False)
     assert mine is not None
     ShardCache(folder)
     assert [path.name[0] for path in folder.iterdir()] == ["b"]
