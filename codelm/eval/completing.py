@@ -10,8 +10,8 @@ from codelm.eval.prompts import Prompt, Tokenizer, special_ids
 from codelm.eval.records import Completion, Key
 from codelm.model.generation import generate, sample_seed
 
-STOP_VERSION = 2
-"""Rises with every change of where `stop: program` ends a sample."""
+END_VERSION = 2
+"""Rises with every change of where `end_at: program` ends a sample."""
 _STOP_EVERY = 8
 
 
@@ -29,7 +29,7 @@ def complete(
     A sample depends on the seed, its problem and its number, not on its batch; `keep` is called with each as it ends.
     """
     missing = [prompt for prompt in prompts if prompt.key not in done]
-    finished = PROFILES[DEFAULT].finished if section.stop == "program" else None
+    finished = PROFILES[DEFAULT].finished if section.end_at == "program" else None
     reserved = {*special_ids(tokenizer).values()} - {tokenizer.eos_id}
 
     def stop(place: int, ids: list[int]) -> bool:

@@ -21,7 +21,7 @@ from codelm.config.evaluation.sandbox import SandboxSection
 from codelm.config.evaluation.tasks import TaskSection
 from codelm.eval import results
 from codelm.eval.assess import assess
-from codelm.eval.completing import STOP_VERSION, complete
+from codelm.eval.completing import END_VERSION, complete
 from codelm.eval.gold import measure_gold
 from codelm.eval.judge.pool import JudgePool
 from codelm.eval.postprocess import PROFILES
@@ -177,7 +177,7 @@ def describe(
     """All that completions depend on: what settings.json holds, and what it takes to repeat a score."""
     parameter = next(model.parameters())
     # The profile is the scores' business: other ones may be applied to the same completions.
-    chosen = section.model_dump(exclude={"postprocess", "gold", "stop"})
+    chosen = section.model_dump(exclude={"postprocess", "gold", "end_at"})
     return {
         "benchmark": benchmark.name,
         "problems": len(benchmark.problems),
@@ -188,7 +188,7 @@ def describe(
         "tokenizer": tokenizer.fingerprint().to_dict(),
         "seed": seed,
         **chosen,
-        "stop": f"program-{STOP_VERSION}" if section.stop == "program" else section.stop,
+        "end_at": f"program-{END_VERSION}" if section.end_at == "program" else section.end_at,
         "dtype": str(parameter.dtype).removeprefix("torch."),
         "device": parameter.device.type,
         "versions": {

@@ -36,7 +36,7 @@ def test_all_problems_are_reported_at_once_in_the_order_of_the_file(write, probl
         seed: 1e3
         seeed: 3
         callbacks:
-          code_eval: {intervall: 3ba, temperature: -4}
+          code_eval: {intervall: 3ba, tasks: {humaneval: {temperature: -4}}}
         """,
     )
     assert problems("train", child, "optimizer.weight_decay=much", "+a=3") == [
@@ -53,7 +53,7 @@ def test_all_problems_are_reported_at_once_in_the_order_of_the_file(write, probl
         "runs/bad.yaml:16:1: seed: should be a whole number, not the number 1000.0; write 1000",
         "runs/bad.yaml:17:1: seeed: unknown key; did you mean `seed`?",
         "runs/bad.yaml:19:15: callbacks.code_eval.intervall: unknown key; did you mean `interval`?",
-        "runs/bad.yaml:19:31: callbacks.code_eval.temperature: should be at least 0 (got -4)",
+        "runs/bad.yaml:19:51: callbacks.code_eval.tasks.humaneval.temperature: should be at least 0 (got -4)",
         "command line `optimizer.weight_decay=much`: optimizer.weight_decay: should be a number, not the text `much`",
         "command line `+a=3`: no plus sign is needed; write a=3",
     ]

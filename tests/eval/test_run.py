@@ -145,7 +145,7 @@ def test_what_the_judge_could_not_judge_is_judged_the_next_time(evaluate, tmp_pa
     [
         ({"seed": 4}, "seed was 3, now 4"),
         ({"section": SECTION.model_copy(update={"max_new_tokens": 20})}, "max_new_tokens was 160, now 20"),
-        ({"section": SECTION.model_copy(update={"stop": "eos"})}, "stop was program-2, now eos"),
+        ({"section": SECTION.model_copy(update={"end_at": "eos"})}, "end_at was program-2, now eos"),
         ({"checkpoint": "other"}, "checkpoint was None, now other"),
     ],
 )

@@ -83,8 +83,8 @@ def train_arguments(prepared: Path, save_folder: Path) -> list[str]:
         "save_interval=10ba",
         "eval_interval=30ba",
         "callbacks.code_eval.interval=30ba",
-        "callbacks.code_eval.limit=2",
-        "callbacks.code_eval.max_new_tokens=8",
+        "callbacks.code_eval.tasks.humaneval.limit=2",
+        "callbacks.code_eval.tasks.humaneval.max_new_tokens=8",
         f"save_folder={save_folder}",
     ]
 
@@ -144,7 +144,7 @@ def test_the_checkpoint_is_evaluated_on_humaneval(prepared: Path, trained: Path)
     )
     assert "pass@1" in printed
     names = {path.name for path in out.rglob("*.json*")}
-    assert {"samples.jsonl", "results.jsonl", "summary.json"} <= names
+    assert {"samples.jsonl", "verdicts.humaneval-1.jsonl", "summary.json"} <= names
 
 
 def test_the_export_loads_in_transformers_without_codelm(prepared: Path, trained: Path) -> None:

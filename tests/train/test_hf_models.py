@@ -58,7 +58,7 @@ def test_a_transformers_model_trains_resumes_and_loads_again(
     settings = {
         "model": llama(tmp_path / "base", corpus, tied=tied),
         "activation_checkpointing": True,
-        "callbacks": {"code_eval": {"interval": "4ba", "limit": 2, "max_new_tokens": 8}},
+        "callbacks": {"code_eval": {"interval": "4ba", "tasks": {"humaneval": {"limit": 2, "max_new_tokens": 8}}}},
     }
     whole = train(train_config(save_folder=str(tmp_path / "whole"), **settings))
     rows = (tmp_path / "whole" / "metrics.jsonl").read_text()

@@ -102,7 +102,10 @@ def test_one_held_out_sample_counts_once_over_two_ranks(found: dict[str, Rows], 
 @pytest.mark.world_size(2)
 def test_code_evaluation_under_fsdp2_ends_and_leaves_training_as_it_was(found: dict[str, Rows]) -> None:
     assert losses(found["code_eval"]) == losses(found["dropout"])
-    assert sum("eval/humaneval/pass@1" in row for row in found["code_eval"]) == 4
+    for name in ("humaneval", "one"):
+        scored = {row["batch"]: row for row in found["code_eval"] if f"eval/{name}/pass@1" in row}
+        assert sorted(scored) == [2, 4, 6, 8]
+        assert len({row[f"eval/{name}/gold_bpb"] for row in scored.values()}) == 4, "each with the weights of its batch"
 
 
 @pytest.mark.world_size(2)

@@ -14,6 +14,8 @@ import torch
 from composer.utils import dist
 
 from codelm.config.train import TrainConfig
+from codelm.eval.benchmarks import humaneval
+from codelm.eval.problem import Problem
 from codelm.train.run import train
 
 
@@ -46,13 +48,22 @@ def everything(settings: dict[str, Any], root: Path, found: dict[str, Any]) -> N
         if name != "ddp":
             found[f"{name}_resumed"] = resume(settings, root / name, changes)
     model = {**settings["model"], "resid_pdrop": 0.1}
-    section = {"code_eval": {"interval": "2ba", "limit": 2, "max_new_tokens": 8}}
+    # Three prompts on two ranks: the second has less to do. Of one problem, it has nothing to do.
+    tasks = {
+        "humaneval": {"limit": 3, "max_new_tokens": 8},
+        "custom": {"one": {"load": "two_ranks:one_problem", "max_new_tokens": 4}},
+    }
+    section = {"code_eval": {"interval": "2ba", "tasks": tasks}}
     dropout = {"fsdp_config": {}, "model": model}
     found["dropout"] = run(settings, root / "dropout", dropout)
     found["code_eval"] = run(settings, root / "code_eval", {**dropout, "callbacks": section})
     found["dropout_resumed"] = resume(settings, root / "dropout", dropout)
     # The second rank has no sample of its own then.
     found["one_sample"] = run(settings, root / "one_sample", {"eval_data": one_sample(settings), "max_duration": "1ba"})
+
+
+def one_problem(_: Any) -> list[Problem]:
+    return humaneval.load_problems(1)
 
 
 def one_sample(settings: dict[str, Any]) -> dict[str, Any]:

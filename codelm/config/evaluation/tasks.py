@@ -1,5 +1,6 @@
 """The benchmarks that an evaluation may hold, a section each, and how completions are generated for them."""
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -23,7 +24,7 @@ class TaskSection(Section):
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     max_new_tokens: PositiveInt = 512
     batch_size: PositiveInt = 16
-    stop: Literal["program", "eos"] = "program"
+    end_at: Literal["program", "eos"] = "program"
     """program: a sample ends when more text cannot change what the default profile keeps. eos: at EOS only."""
     postprocess: Postprocess = "humaneval"
     """How a completion is cut before it is judged; another value in the same folder scores without generating."""
@@ -103,9 +104,7 @@ class TasksSection(Section):
     mbpp: MbppSection | None = None
     mbpp_plus: MbppPlusSection | None = None
     infilling: InfillingSection | None = None
-    custom: dict[Annotated[str, Field(pattern=r"^[\w-]+$")], CustomSection] = Field(
-        default_factory=dict, json_schema_extra={"default": {}}
-    )
+    custom: dict[str, CustomSection] = Field(default_factory=dict, json_schema_extra={"default": {}})
     """Benchmarks of your own, by a name each."""
 
     @field_validator("custom")
@@ -114,6 +113,9 @@ class TasksSection(Section):
         taken = sorted(custom.keys() & cls.model_fields.keys())
         if taken:
             raise ValueError(f"{taken[0]} is the name of a benchmark that is there already; give yours another")
+        unfit = [name for name in custom if not re.fullmatch(r"[\w-]+", name)]
+        if unfit:
+            raise ValueError(f"`{unfit[0]}` cannot be a folder's name; use letters, digits, _ and -")
         return custom
 
     @model_validator(mode="after")

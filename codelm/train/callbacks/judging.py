@@ -5,6 +5,7 @@ results are logged, once, as of batch 100, however late they come.
 """
 
 import logging
+import os
 import shutil
 import signal
 import subprocess
@@ -114,9 +115,13 @@ class Judging:
         ]
         try:
             with (place / _WORDS).open("ab") as words:
-                # Ctrl-C is for the training, which ends the judging in order.
                 self.process = subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=words, stderr=words, start_new_session=True
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=words,
+                    stderr=words,
+                    start_new_session=True,  # Ctrl-C is for the training, which ends the judging in order
+                    env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},  # a user's benchmarks
                 )
         except OSError as error:
             log.warning("the judging of batch %d could not be started: %s", _batch_of(place), error)

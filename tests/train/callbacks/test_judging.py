@@ -74,7 +74,7 @@ def test_a_judge_that_crashes_is_started_again_once_and_then_left_out(
     broken = tmp_path / "python"
     broken.write_text(f'#!/bin/sh\necho x >> {tmp_path}/starts\necho "all is lost" >&2\nexit 3\n')
     broken.chmod(0o755)
-    monkeypatch.setattr(module, "sys", SimpleNamespace(executable=str(broken)))
+    monkeypatch.setattr(module, "sys", SimpleNamespace(executable=str(broken), path=[]))
     logger: Any = Recorder()
     with caplog.at_level("WARNING"):
         judge.begin(10, written(2))
