@@ -11,7 +11,7 @@ from codelm.model import ReplitCodeConfig, ReplitCodeForCausalLM
 from codelm.train.flops import model_costs
 from codelm.train.hardware import ACCELERATORS
 
-PUBLISHED = [*csv.DictReader((Path(__file__).parent / "planning" / "llm_foundry.csv").open())]
+PUBLISHED = [*csv.DictReader((Path(__file__).parents[2] / "benchmarks" / "llm_foundry.csv").open())]
 SHAPES = {
     "125m": (768, 12, 12),
     "350m": (1024, 16, 24),
