@@ -15,6 +15,8 @@ import subprocess
 import time
 from pathlib import Path
 
+import psutil
+
 from codelm.eval.repository.items import Item
 from codelm.eval.repository.judge import RepositoryJudge
 
@@ -30,14 +32,18 @@ def main() -> None:
         every = max(1, len(judge.benchmark.executable) // arguments.jobs)
         items = list(itertools.islice(itertools.cycle(judge.benchmark.executable[::every]), arguments.jobs))
         judge.judge([(item, item.gold) for item in items[: 2 * arguments.workers]])
-        before = time.monotonic()
+        before, started = _cpu_seconds(judge.runner.processes()), time.monotonic()
         verdicts = judge.judge([(item, item.gold) for item in items])
-        wall = time.monotonic() - before
+        wall, cpu = time.monotonic() - started, _cpu_seconds(judge.runner.processes()) - before
         passed = sum(verdict.passed for verdict in verdicts)
-        cpu = sum(verdict.cpu_seconds for verdict in verdicts)
         _print(f"warm, {arguments.workers} workers, {judge.isolation.describe()}", len(items), passed, wall, cpu)
         environment = judge.runner.setup.environment
         _fresh(environment.python, judge.tree, judge.runner.setup.roots, items)
+
+
+def _cpu_seconds(processes: list[int]) -> float:
+    """Of processes and of all their children that have ended."""
+    return sum(sum(psutil.Process(process).cpu_times()[:4]) for process in processes)
 
 
 def _fresh(python: str, tree: Path, roots: tuple[str, ...], items: list[Item]) -> None:

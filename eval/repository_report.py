@@ -17,8 +17,12 @@ def print_built(built: Built) -> None:
         f"{repository.name}: {len(repository.files)} files, {', '.join(filter(None, about))}", highlight=False
     )
     if built.tests:
-        console.print(f"tests: {_counted(built.tests)}", highlight=False)
-        console.print(f"functions: {built.candidates} candidates; not {_counted(built.functions)}", highlight=False)
+        console.print(f"tests: {_counted(built.tests)}", highlight=False, soft_wrap=True)
+        console.print(
+            f"functions: {built.candidates} candidates; not {_counted(built.functions)}",
+            highlight=False,
+            soft_wrap=True,
+        )
     if built.gates:
         _print_gates(console, built)
     table = Table("held out", "files", "lines", "blocks")

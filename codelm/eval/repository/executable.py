@@ -2,7 +2,8 @@
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from codelm.eval.repository.worker import Setup
 
 _UNREADABLE = "in a file that this Python cannot read"
 _TRACED, _REPEATED, _GATED = "traced.jsonl", "repeated.jsonl", "gated.jsonl"
+_TIMES = "times.jsonl"
 
 
 def executable_rows(
@@ -45,18 +47,28 @@ def executable_rows(
         own=frozenset(repository.top_level_names()),
         addopts=repository_options(repository.root),
     )
-    started = time.monotonic()
-    suite, setup = _collect(setup, settings, workers, work, built, progress)
+    with _timed(work, "tests", built):
+        suite, setup = _collect(setup, settings, workers, work, built, progress)
     built.tests = suite.counts()
     built.addopts, built.modules = setup.addopts, setup.preload
     built.troubles += suite.trouble
-    built.seconds["tests"] = round(time.monotonic() - started, 1)
     sources = [source for path in repository.python_files() if (source := _source(repository, path, built)) is not None]
     masks = _masks(sources, suite, settings, built)
-    started = time.monotonic()
-    gated = _gate(setup, masks, settings, workers, work, built, progress) if masks else {}
-    built.seconds["gates"] = round(time.monotonic() - started, 1)
+    with _timed(work, "gates", built):
+        gated = _gate(setup, masks, settings, workers, work, built, progress) if masks else {}
     return _rows(repository, masks, gated, Library(sources, roots))
+
+
+@contextmanager
+def _timed(work: Path, stage: str, built: Built) -> Iterator[None]:
+    """Add up the seconds of a stage over all starts."""
+    started = time.monotonic()
+    try:
+        yield
+    finally:
+        results.append_line(work / _TIMES, {"stage": stage, "seconds": round(time.monotonic() - started, 1)})
+        rows = results.read_lines(work / _TIMES)
+        built.seconds[stage] = round(sum(row["seconds"] for row in rows if row["stage"] == stage), 1)
 
 
 def _collect(

@@ -77,6 +77,10 @@ class Runner:
             worker.close(in_a_hurry=True)
         self._all = []
 
+    def processes(self) -> list[int]:
+        """The ids of the workers' processes, each of which is the parent of its runs."""
+        return [worker.process.pid for worker in self._all]
+
     def map(
         self, function: Callable[[Callable[..., Ran], _Input], _Output], inputs: Iterable[_Input]
     ) -> Iterator[tuple[_Input, _Output]]:
