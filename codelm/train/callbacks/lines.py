@@ -1,8 +1,14 @@
 """Files of JSON lines that a run adds to, each with the batch that it is of, without repeats after resuming."""
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
+
+log = logging.getLogger(__name__)
+
+_refused: dict[Path, list[str]] = {}
+"""Lines that a full disk did not take, by their file."""
 
 
 def drop_later(path: Path, batch: int) -> None:
@@ -23,7 +29,29 @@ def drop_later(path: Path, batch: int) -> None:
 
 
 def add_line(path: Path, fields: dict[str, Any]) -> None:
-    """Add a line; the folder is made where it is not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(fields) + "\n")
+    """Add a line; the folder is made where it is not there.
+
+    What a full disk refuses waits in memory and is written before the next line: a metric is no reason to end a run.
+    """
+    waiting = _refused.setdefault(path, [])
+    waiting.append(json.dumps(fields) + "\n")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _append(path, "".join(waiting).encode())
+    except OSError as error:
+        if len(waiting) == 1:
+            log.warning("%s cannot be written (%s); its lines wait in memory", path, error.strerror)
+    else:
+        waiting.clear()
+
+
+def _append(path: Path, text: bytes) -> None:
+    """Append all of a text or nothing."""
+    with path.open("ab", buffering=0) as file:
+        before, written = file.tell(), 0
+        try:
+            while written < len(text):
+                written += file.write(text[written:])
+        except OSError:
+            file.truncate(before)
+            raise
