@@ -21,8 +21,7 @@ def cut(name: str, whole: torch.Tensor, rows: list[int]) -> list[Part]:
     bounds = sorted({0, *rows, len(whole)})
     shape = tuple(whole.shape)
     return [
-        Part(name, (low, *[0] * (whole.ndim - 1)), shape, whole[low:high])
-        for low, high in itertools.pairwise(bounds)
+        Part(name, (low, *[0] * (whole.ndim - 1)), shape, whole[low:high]) for low, high in itertools.pairwise(bounds)
     ]
 
 

@@ -4,7 +4,6 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,8 +14,6 @@ from codelm.config.train import TrainConfig
 from codelm.errors import CheckpointError
 from codelm.train.checkpoints.hashes import HASHES, damage
 from codelm.train.run import dry_run, train
-
-Make = Callable[..., TrainConfig]
 
 
 def flip_a_byte(file: Path) -> None:
@@ -37,28 +34,6 @@ DAMAGES = {
     "a torn record": (HASHES, cut_short, "files.json is torn"),
     "no record": (HASHES, Path.unlink, "files.json is missing"),
 }
-
-
-@pytest.fixture(scope="module")
-def whole(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:
-    """A finished run with two checkpoints."""
-    settings = {
-        "run_name": "torn",
-        "max_seq_len": 256,
-        "tokenizer": {"path": str(corpus / "tokenizer")},
-        "model": {"name": "replit_code", "d_model": 32, "n_heads": 4, "n_layers": 2, "resid_pdrop": 0.1},
-        "train_data": {"path": str(corpus), "mixture": {"python": 3.0, "c": 1.0}},
-        "optimizer": {"name": "adamw", "lr": 1e-3},
-        "max_duration": "4ba",
-        "global_train_batch_size": 2,
-        "device_train_microbatch_size": 2,
-        "device": "cpu",
-        "save_folder": str(tmp_path_factory.mktemp("torn") / "whole"),
-        "save_interval": "2ba",
-    }
-    config = TrainConfig.model_validate(settings)
-    train(config)
-    return config
 
 
 def copied(whole: TrainConfig, tmp_path: Path) -> TrainConfig:

@@ -1,4 +1,4 @@
-"""SIGKILL at any moment, of all or of one rank, during saving too: the run ends with the weights of an undisturbed one."""
+"""SIGKILL at any moment, of all or of one rank, also while saving: the run ends with an undisturbed one's weights."""
 
 import random
 import time
