@@ -90,6 +90,8 @@ def test_modules_do_not_import_each_other_in_circles() -> None:
         "codelm.data.reading.order",
         "codelm.data.reading.remote",
         "codelm.eval.judge.pool",
+        "codelm.eval.repository.build",
+        "codelm.eval.repository.judge",
         "codelm.eval.sandbox.confine",
     ],
 )
