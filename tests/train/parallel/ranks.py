@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from composer import Trainer
 from composer.utils import dist
+from torch.distributed.checkpoint.state_dict import StateDictOptions
 from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
@@ -20,6 +21,8 @@ from torch.nn.parallel import DistributedDataParallel
 from codelm.config.train import TrainConfig
 from codelm.train import run
 from codelm.train.callbacks.guard import GradientGuard
+from codelm.train.checkpoints import weights
+from codelm.train.models import build_model
 from codelm.train.parallel import fsdp
 
 
@@ -30,7 +33,7 @@ def digest(model: torch.nn.Module) -> str:
     if isinstance(inner, FullyShardedDataParallel):
         with FullyShardedDataParallel.summon_full_params(inner, writeback=False):
             for _, parameter in sorted(inner.module.named_parameters()):
-                found.update(parameter.detach().numpy().tobytes())
+                found.update(parameter.detach().clone().numpy().tobytes())
         return found.hexdigest()
     for _, parameter in sorted(inner.named_parameters()):
         whole = parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
@@ -75,9 +78,13 @@ def main() -> None:
     settings: dict[str, Any] = json.loads(Path(sys.argv[1]).read_text())
     runs: dict[str, dict[str, Any]] = json.loads(Path(sys.argv[2]).read_text())
     if any((changes.get("fsdp_config") or {}).get("version") == 1 for changes in runs.values()):
-        # FSDP1 runs on CPU once Composer, which asks for the current GPU, is told of the CPU.
+        # FSDP1 runs on CPU once Composer, which asks for the current GPU, is told of the CPU; but it can allocate
+        # a model of shapes alone on GPUs only.
         torch.cuda.current_device = lambda: torch.device("cpu")  # pyright: ignore
         fsdp.check_fsdp = run.check_fsdp = lambda config, device: None
+        run.build_on_ranks = build_model
+        # torch crashes where it offloads FSDP1's whole state from CPU to CPU.
+        weights.StateDictOptions = lambda **options: StateDictOptions(**{**options, "cpu_offload": False})
     found = {}
     for name, changes in runs.items():
         found[name] = trained(settings, Path(settings["save_folder"]) / name, changes)

@@ -156,3 +156,14 @@ def test_hybrids_of_two_copies_of_two_parts_train_as_one_rank(launch: Launch, on
         assert run["norms"] == pytest.approx(one["four"]["norms"], rel=1e-5)
         assert run["first"] == one["four"]["first"]
     assert found["hybrid"]["held"] == pytest.approx(2 * found["full"]["held"], rel=0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.world_size(2)
+def test_fsdp1_trains_to_the_same_bit_too(launch: Launch, one: Found) -> None:
+    """On CPU, which takes stand-ins for what Composer asks of a GPU; see ranks.py."""
+    sections = {"full": FULL, "grad_op": GRAD_OP}
+    found = launch(2, {name: {**SAME, "fsdp_config": {**own, "version": 1}} for name, own in sections.items()})
+    for run in found.values():
+        assert run["last"] == one["same"]["last"]
+        assert run["norms"] == pytest.approx(one["same"]["norms"], rel=1e-6)
