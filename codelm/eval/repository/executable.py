@@ -143,14 +143,16 @@ def _gate(
     stored = work / _GATED
     gated = {row["id"]: Gated.from_dict(row["gated"]) for row in results.read_lines(stored)}
     missing = [mask for mask in masks if mask.id not in gated]
-    progress("gates", len(masks) - len(missing), len(masks))
+    done = len(masks) - len(missing)
+    progress("gates", done, len(masks))
     if missing:
         with Runner(setup, workers, settings.min_level) as runner:
             passed = runner.map(lambda start, mask: gate(start, mask, settings.gates, settings.seed), missing)
             for mask, found in passed:
                 results.append_line(stored, {"id": mask.id, "gated": found.to_dict()})
                 gated[mask.id] = found
-                progress("gates", len(gated), len(masks))
+                done += 1
+                progress("gates", done, len(masks))
     counts: dict[str, Counter[str]] = {}
     for mask in masks:
         counts.setdefault(mask.kind, Counter())[gated[mask.id].reason] += 1
