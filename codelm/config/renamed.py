@@ -117,6 +117,8 @@ _TRAIN = {
     "model.n_params": "write `model.size: 125m`, or 350m, 1b, 3b",
     "model.attn_config.prefix_lm": "prefix attention is not supported; delete the key",
     "model.attn_config.rope": "positions come from ALiBi, or from `model.learned_pos_emb`; delete the key",
+    "callbacks.nan_monitor": "write `callbacks.nan_guard`; it is always on",
+    "callbacks.kill_loss_spike": "write `callbacks.loss_spike`",
     "optimizer.learning_rate": "write `optimizer.lr`",
     "optimizer.beta1": "write `optimizer.betas: [0.9, 0.99]`",
     "optimizer.beta2": "write `optimizer.betas: [0.9, 0.99]`",
