@@ -1,7 +1,7 @@
 """What two ranks do, in one launch (a launch costs many seconds): `composer -n 2 two_ranks.py SETTINGS.json OUT.json`.
 
-Trains with DDP, with FSDP2 saving sharded and full states, resumes each FSDP2 run from its middle, and evaluates code
-under FSDP2 with dropout, so that random numbers matter; rank 0 writes each run's losses.
+Trains with DDP, with FSDP2 saving sharded and full states, and resumes each FSDP2
+run from its middle, one of them with dropout, so that random numbers matter; rank 0 writes each run's losses.
 """
 
 import json
@@ -14,8 +14,6 @@ import torch
 from composer.utils import dist
 
 from codelm.config.train import TrainConfig
-from codelm.eval.benchmarks import humaneval
-from codelm.eval.problem import Problem
 from codelm.train.run import train
 
 
@@ -48,22 +46,11 @@ def everything(settings: dict[str, Any], root: Path, found: dict[str, Any]) -> N
         if name != "ddp":
             found[f"{name}_resumed"] = resume(settings, root / name, changes)
     model = {**settings["model"], "resid_pdrop": 0.1}
-    # Three prompts on two ranks: the second has less to do. Of one problem, it has nothing to do.
-    tasks = {
-        "humaneval": {"limit": 3, "max_new_tokens": 8},
-        "custom": {"one": {"load": "two_ranks:one_problem", "max_new_tokens": 4}},
-    }
-    section = {"code_eval": {"interval": "2ba", "tasks": tasks}}
     dropout = {"fsdp_config": {}, "model": model}
     found["dropout"] = run(settings, root / "dropout", dropout)
-    found["code_eval"] = run(settings, root / "code_eval", {**dropout, "callbacks": section})
     found["dropout_resumed"] = resume(settings, root / "dropout", dropout)
     # The second rank has no sample of its own then.
     found["one_sample"] = run(settings, root / "one_sample", {"eval_data": one_sample(settings), "max_duration": "1ba"})
-
-
-def one_problem(_: Any) -> list[Problem]:
-    return humaneval.load_problems(1)
 
 
 def one_sample(settings: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,102 @@
+"""Evaluations during training: on two ranks with unequal work under FSDP2, through failures, without a trace in it."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from codelm.config.train import TrainConfig
+from codelm.config.training.callbacks import CodeEvalSection
+from codelm.eval.benchmarks import humaneval
+from codelm.eval.problem import Benchmark
+from codelm.train.callbacks import code_eval
+from codelm.train.callbacks.code_eval import CodeEval, Evaluated
+from codelm.train.run import train
+
+# Three prompts on two ranks: the second has less to do. Of one problem, it has nothing to do.
+TASKS = {
+    "humaneval": {"limit": 3, "max_new_tokens": 8},
+    "custom": {"one": {"load": "code_eval_ranks:one_problem", "max_new_tokens": 4}},
+}
+SECTION = {"code_eval": {"interval": "2ba", "tasks": TASKS, "sandbox": {"num_workers": 1}}}
+
+
+def rows_of(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def losses(rows: list[dict[str, Any]]) -> list[float]:
+    return [row["loss/train/total"] for row in rows if "loss/train/total" in row]
+
+
+@pytest.mark.world_size(2)
+def test_two_ranks_with_unequal_work_end_and_train_as_they_would_without(
+    train_settings: dict[str, Any], tmp_path: Path
+) -> None:
+    changes = {"fsdp_config": {}, "max_duration": "4ba", "save_interval": "4ba", "eval_data": {}}
+    runs = {"without": {}, "with": {"callbacks": SECTION}}
+    (tmp_path / "settings.json").write_text(json.dumps({**train_settings, **changes, "runs": runs}))
+    script = str(Path(__file__).with_name("code_eval_ranks.py"))
+    command = [sys.executable, "-m", "composer.cli.launcher", "-n", "2", script]
+    result = subprocess.run(
+        [*command, str(tmp_path / "settings.json"), str(tmp_path / "found.json")],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert len(losses(found["with"])) == 4
+    assert losses(found["with"]) == losses(found["without"])
+    for name in ("humaneval", "one"):
+        scored = {row["batch"]: row for row in found["with"] if f"eval/{name}/pass@1" in row}
+        assert sorted(scored) == [2, 4]
+        assert scored[2][f"eval/{name}/gold_bpb"] != scored[4][f"eval/{name}/gold_bpb"]
+    folder = Path(train_settings["save_folder"]) / "with" / "code_eval" / "ba000002" / "humaneval"
+    samples = [json.loads(line)["task_id"] for line in (folder / "samples.jsonl").read_text().splitlines()]
+    assert samples == ["HumanEval/0", "HumanEval/1", "HumanEval/2"]
+
+
+def test_one_process_trains_alike_and_logs_each_result_as_of_its_batch(
+    train_config: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    short = {"max_duration": "4ba", "eval_data": {}}
+    section = {"code_eval": {"interval": "2ba", "tasks": {"humaneval": TASKS["humaneval"]}}}
+    train(train_config(**short, save_folder=str(tmp_path / "without")))
+    train(train_config(**short, save_folder=str(tmp_path / "with"), callbacks=section))
+    assert losses(rows_of(tmp_path / "with")) == losses(rows_of(tmp_path / "without"))
+    assert sorted(row["batch"] for row in rows_of(tmp_path / "with") if "eval/humaneval/pass@1" in row) == [2, 4]
+
+
+def test_what_fails_on_a_rank_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def out_of_memory(*_: Any) -> None:
+        raise torch.cuda.OutOfMemoryError("no room for the cache")
+
+    class Itself:
+        def __enter__(self) -> None:
+            pass
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setattr(code_eval, "generate_stage", out_of_memory)
+    monkeypatch.setattr(code_eval, "whole_model", lambda *_: Itself())
+    benchmark = Benchmark("humaneval", "HumanEval", humaneval.load_problems(1))
+    run: Any = Evaluated({"humaneval": benchmark}, None, 1, tmp_path / "code_eval", None, None)  # pyright: ignore
+    callback = CodeEval(CodeEvalSection.model_validate({"interval": "1ba"}), lambda *_: True, run)
+    state: Any = SimpleNamespace(timestamp=SimpleNamespace(batch=7), model=None, device=SimpleNamespace(_device="cpu"))
+    logger: Any = None
+    with caplog.at_level("WARNING"):
+        callback.batch_end(state, logger)
+    assert "code evaluation at batch 7 was left out: OutOfMemoryError: no room for the cache" in caplog.text
+    assert not (tmp_path / "code_eval").exists()
