@@ -151,8 +151,9 @@ def _loss(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
 
 
 def _model(plan: Architecture, config: TrainConfig, depth: int, dtype: torch.dtype) -> PreTrainedModel:
-    with _default_dtype(dtype):
+    with _default_dtype(dtype), torch.device("meta"):
         model = _bare(plan.section, plan.config, depth).train()
+    _as_if_on_cpu(model)
     if config.activation_checkpointing is not None:
         checkpoint_activations(model, transformer_blocks(model), config.activation_checkpointing)
     head = model.get_output_embeddings()
@@ -176,6 +177,20 @@ def _bare(section: ReplitCodeSection | HfCausalLMSection, config: Any, depth: in
         settings = peft.LoraConfig(**section.peft_config.model_dump(exclude={"peft_type"}))
         peft.inject_adapter_in_model(settings, model, NAME)
     return model
+
+
+def _as_if_on_cpu(model: torch.nn.Module) -> None:
+    """Put fake tensors of the CPU in the place of a model's meta tensors; shared ones stay shared."""
+    made: dict[int, torch.nn.Parameter] = {}
+    for module in model.modules():
+        for name, weight in module._parameters.items():
+            if weight is not None:
+                fake = torch.empty(weight.shape, dtype=weight.dtype, device="cpu")
+                made.setdefault(id(weight), torch.nn.Parameter(fake, requires_grad=weight.requires_grad))
+                module._parameters[name] = made[id(weight)]
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype, device="cpu")
 
 
 @contextlib.contextmanager

@@ -40,7 +40,7 @@ def test_two_microbatches_tell_of_a_large_one(train_config: Make) -> None:
     plan = architecture(config, 512)
     told = footprint(plan, config, 24, BF16)
     whole = module._of_depth(plan, config, 24, BF16)
-    assert told.activations == pytest.approx(whole.activations, rel=0.02)
+    assert told.activations == pytest.approx(whole.activations, rel=0.03)
 
 
 def test_recomputing_takes_less_memory_and_more_arithmetic(train_config: Make) -> None:
