@@ -1,6 +1,7 @@
 """What rank 0 alone finds out, for all ranks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, TypeVar
 
 from composer.utils import dist
@@ -24,3 +25,11 @@ def on_rank_zero(do: Callable[[], Result]) -> Result:
     if outcome[1] is not None:
         raise outcome[1]
     return outcome[0]
+
+
+@contextmanager
+def entered_on_rank_zero(context: AbstractContextManager[None]) -> Iterator[None]:
+    """Enter a context on rank 0 alone; every rank must call, and sees its CodelmError or OSError."""
+    with ExitStack() as stack:
+        on_rank_zero(lambda: stack.enter_context(context))
+        yield

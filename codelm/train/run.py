@@ -27,7 +27,7 @@ from codelm.train.callbacks.heartbeat import Heartbeat
 from codelm.train.callbacks.rng import TrainingRng
 from codelm.train.checkpoints.build import build_saver
 from codelm.train.checkpoints.folder import newest_checkpoint
-from codelm.train.checkpoints.lock import hold
+from codelm.train.checkpoints.lock import only_run_in
 from codelm.train.checkpoints.newest_metrics import NewestMetrics
 from codelm.train.checkpoints.remote import RemoteFolder
 from codelm.train.checkpoints.resume import (
@@ -50,7 +50,7 @@ from codelm.train.parallel.activations import checkpoint_activations, offload_ac
 from codelm.train.parallel.building import build_on_ranks
 from codelm.train.parallel.fsdp import check_fsdp
 from codelm.train.parallel.microbatch import RECORDED, find_microbatch_size, settled_microbatch_size
-from codelm.train.rank_zero import on_rank_zero
+from codelm.train.rank_zero import entered_on_rank_zero, on_rank_zero
 from codelm.train.report.page import leave_report
 from codelm.train.roll_backs import RolledBack, roll_backs_of
 from codelm.train.roll_backs import settle as settle_roll_backs
@@ -93,7 +93,8 @@ def _train(config: TrainConfig) -> Path:
         raise EnvironmentFailure(f"save_folder: {save_folder} cannot be written; make it writable or name another")
     dist.initialize_dist(composer_args.device(config), timeout=_PATIENCE_SECONDS)
     board = new_board()
-    with Lifeline(board, config.watchdog_seconds) as lifeline, hold(save_folder):
+    alone = entered_on_rank_zero(only_run_in(save_folder))
+    with Lifeline(board, config.watchdog_seconds) as lifeline, alone:
         on_rank_zero(lambda: settle_roll_backs(save_folder))
         resume_from = settle_resume_point(config, save_folder, remote)
         return _train_from(resume_from, config, remote, board, lifeline)

@@ -38,8 +38,8 @@ def test_a_run_learns_and_leaves_checkpoints_that_transformers_loads(train_confi
     save_folder = Path(config.save_folder)
     assert final == save_folder / "ba000040"
     assert (save_folder / "latest").resolve() == final.resolve()
-    left = sorted(path.name for path in save_folder.iterdir())
-    assert left == [".lock", "ba000020", "ba000040", "latest", "metrics.jsonl"]
+    left = {path.name for path in save_folder.iterdir()}
+    assert left == {".lock", "ba000020", "ba000040", "latest", "metrics.jsonl", "report.html"}
 
     name = "metrics/python/BitsPerByte"
     bits = {row["batch"]: row[name] for row in rows(save_folder) if name in row}
@@ -226,8 +226,6 @@ def test_a_gpu_that_is_not_there(train_config: Make) -> None:
         pytest.skip("there is one here")
     with pytest.raises(ConfigError, match="device is gpu, but torch sees no CUDA device"):
         train(train_config(device="gpu"))
-    with pytest.raises(ConfigError, match="amp_bf16 needs a GPU"):
-        train(train_config(precision="amp_bf16"))
 
 
 def test_a_run_that_diverges_stops_before_a_weight_is_no_number(train_config: Make) -> None:

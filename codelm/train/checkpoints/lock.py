@@ -5,11 +5,10 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 from codelm.errors import EnvironmentFailure
-from codelm.train.rank_zero import on_rank_zero
 
 LOCK_FILE = ".lock"
 _NAP = 0.2
@@ -42,14 +41,6 @@ def only_run_in(save_folder: Path, patience: float = PATIENCE) -> Iterator[None]
         yield
     finally:
         os.close(descriptor)
-
-
-@contextmanager
-def hold(save_folder: Path) -> Iterator[None]:
-    """Hold a folder for a run of several ranks; each must call, and rank 0 holds it."""
-    with ExitStack() as stack:
-        on_rank_zero(lambda: stack.enter_context(only_run_in(save_folder)))
-        yield
 
 
 def _locked(descriptor: int) -> bool:

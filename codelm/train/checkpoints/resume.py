@@ -6,7 +6,7 @@ from pathlib import Path
 from composer import Callback, Logger, State
 
 from codelm.config.train import TrainConfig
-from codelm.errors import CheckpointError, ConfigError
+from codelm.errors import CheckpointError, CodelmError, ConfigError, EnvironmentFailure
 from codelm.train.build import Pieces
 from codelm.train.callbacks.rng import TrainingRng
 from codelm.train.checkpoints.folder import checkpoints, set_aside, tidy
@@ -52,17 +52,30 @@ def settle_resume_point(config: TrainConfig, save_folder: Path, remote: RemoteFo
         tidy(save_folder)
         found = checkpoints(save_folder)
         if not found and remote is not None and config.autoresume:
-            downloaded = remote.download_newest(save_folder)
-            if downloaded is not None:
-                log.info("downloaded %s from %s", downloaded.name, remote.url)
-                remote.download_file(save_folder / METRICS_FILE)
-                tidy(save_folder)
-            return downloaded
+            return _downloaded(save_folder, remote)
         whole = _newest_whole(found)
         tidy(save_folder)
         return whole
 
     return on_rank_zero(settle)
+
+
+def _downloaded(save_folder: Path, remote: RemoteFolder) -> Path | None:
+    try:
+        checkpoint = remote.download_newest(save_folder)
+        if checkpoint is not None:
+            remote.download_file(save_folder / METRICS_FILE)
+    except CodelmError:
+        raise
+    except Exception as error:  # each store's driver has errors of its own
+        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise EnvironmentFailure(
+            f"save_remote: {remote.url} cannot be read ({reason}); repair it, or leave save_remote out to start without"
+        ) from error
+    if checkpoint is not None:
+        log.info("downloaded %s from %s", checkpoint.name, remote.url)
+        tidy(save_folder)
+    return checkpoint
 
 
 def _newest_whole(found: list[Path]) -> Path | None:

@@ -13,7 +13,8 @@ from composer import Callback, Event, Logger, State
 from composer.utils import dist
 from composer.utils.misc import create_interval_scheduler
 
-from codelm.errors import EnvironmentFailure
+from codelm.config.training.checkpoints import SaveBestSection
+from codelm.errors import CheckpointError, EnvironmentFailure
 from codelm.model.pretrained import save_transformers
 from codelm.train.adapters import has_adapters, save_adapters
 from codelm.train.board import Board
@@ -188,12 +189,13 @@ class CheckpointSaver(Callback):
     def _write(self, snapshot: Snapshot, serial: int) -> None:
         try:
             write_together(snapshot, self.board, serial)
+            self.problem = None
             if self.board.rank == 0:
                 self._after(snapshot.target)
+        except OSError as error:
+            log.warning("%s is saved, but what it replaces could not be removed: %s", snapshot.target, error)
         except BaseException as error:
             self.problem = error
-        else:
-            self.problem = None
 
     def _after(self, checkpoint: Path) -> None:
         """Rank 0: upload the checkpoint, let go of the others that nothing keeps, point to the best."""
@@ -211,7 +213,7 @@ class CheckpointSaver(Callback):
     def _found(self) -> list[Kept]:
         best = self.settings.policy.best
         paths = checkpoints(self.settings.save_folder)
-        return [Kept(batch_of(path.name) or 0, metric_of(read_run(path), best) if best else None) for path in paths]
+        return [Kept(batch_of(path.name) or 0, _metric_at(path, best)) for path in paths]
 
     def _settle(self, limit: float | None) -> None:
         """Wait for the thread that writes, and say how it went."""
@@ -244,3 +246,11 @@ class CheckpointSaver(Callback):
 
     def _target(self, batch: int) -> Path:
         return self.settings.save_folder / name_of(batch)
+
+
+def _metric_at(checkpoint: Path, best: SaveBestSection | None) -> float | None:
+    try:
+        return metric_of(read_run(checkpoint), best) if best is not None else None
+    except CheckpointError:
+        # An older checkpoint that is damaged is no reason to stop: it is never the best.
+        return None

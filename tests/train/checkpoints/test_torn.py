@@ -74,7 +74,7 @@ def test_a_run_of_which_nothing_is_whole_stops_once_and_starts_afresh_when_told_
         train(config)
     train(config.model_copy(update={"max_duration": "2ba"}))
     names = sorted(path.name for path in Path(config.save_folder).iterdir())
-    assert names == [".lock", "ba000002", "latest", "metrics.jsonl", "torn-ba000002", "torn-ba000004"]
+    assert [name for name in names if "ba0" in name] == ["ba000002", "torn-ba000002", "torn-ba000004"]
 
 
 def test_a_dry_run_says_which_one_it_would_be_and_changes_nothing(whole: TrainConfig, tmp_path: Path) -> None:
