@@ -59,6 +59,7 @@ class Result:
         """The content of summary.json."""
         return {
             "benchmark": self.name,
+            "title": self.title,
             "profile": self.profile,
             "scores": {name: score.to_dict() for name, score in self.scores.items()},
             "profiles": self.profiles or {self.profile: self.values()},

@@ -92,7 +92,7 @@ def _rows(settings: dict[str, Any], summary: dict[str, Any]) -> list[str]:
     how = f"temperature {drawn}" if drawn else "greedy"
     how = f"{how}, {settings.get('num_samples')} samples a problem" if settings.get("num_samples", 1) != 1 else how
     how = f"{how}, post-processing {summary.get('profile')}, sandbox {settings.get('sandbox')}"
-    benchmark = {"humaneval": "HumanEval"}.get(str(settings.get("benchmark")), str(settings.get("benchmark")))
+    benchmark = summary.get("title", settings.get("benchmark"))
     rows = []
     for name, score in summary.get("scores", {}).items():
         value, low, high = score["value"], score["low"], score["high"]

@@ -12,16 +12,16 @@ from codelm.export.scores import card_scores
 from codelm.model.pretrained import load
 
 SCORE = {"name": "pass@1", "value": 0.25, "n": 164, "standard_error": 0.03, "low": 0.2, "high": 0.3, "interval": "w"}
-GOLD = {**SCORE, "name": "humaneval_gold_bpb", "value": 1.5, "low": 1.4, "high": 1.6}
+GOLD = {**SCORE, "name": "gold_bpb", "value": 1.5, "low": 1.4, "high": 1.6}
 
 
 def evaluation(folder: Path, weights: str, dtype: str = "float32") -> Path:
     folder.mkdir(parents=True)
     settings = {"benchmark": "humaneval", "weights_sha256": weights, "dtype": dtype, "temperature": 0.0}
-    settings |= {"num_samples": 1, "postprocess": "humaneval-1", "sandbox": "landlock"}
+    settings |= {"num_samples": 1, "sandbox": "landlock"}
     (folder / "settings.json").write_text(json.dumps(settings))
     scores = {score["name"]: score for score in (SCORE, GOLD)}
-    (folder / "summary.json").write_text(json.dumps({"scores": scores}))
+    (folder / "summary.json").write_text(json.dumps({"title": "HumanEval", "profile": "humaneval-1", "scores": scores}))
     return folder
 
 
@@ -30,7 +30,7 @@ def test_an_evaluation_beside_the_checkpoints_is_shown_with_its_interval(checkpo
     evaluation(tmp_path / "eval", weights_hash(model))
     rows = card_scores(model, checkpoint / "ba000012", None)
     assert rows[0].startswith("| HumanEval pass@1 | 25.0% (20.0% to 30.0%) | 164 problems; greedy")
-    assert rows[1].startswith("| HumanEval humaneval_gold_bpb | 1.500 (1.400 to 1.600) |")
+    assert rows[1].startswith("| HumanEval gold_bpb | 1.500 (1.400 to 1.600) |")
 
 
 def test_an_evaluation_in_bf16_is_known_and_leaves_the_weights_alone(checkpoint, tmp_path) -> None:

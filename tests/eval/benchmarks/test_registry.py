@@ -118,7 +118,7 @@ def test_infilling_puts_the_completion_between_prompt_and_suffix(write, pool):
 def plus_row(**changes):
     return {
         "task_id": "HumanEval/0",
-        "prompt": "def mean(xs):\n",
+        "prompt": 'def mean(xs):\n    """The mean."""\n',
         "entry_point": "mean",
         "canonical_solution": "    return sum(xs) / len(xs)\n",
         "base_input": [[[1.0, 2.0]]],
@@ -156,7 +156,7 @@ def test_humaneval_plus_is_what_the_reference_answers_within_its_tolerance(write
 def test_any_root_is_right(write, pool):
     row = plus_row(
         entry_point="find_zero",
-        prompt="def find_zero(xs):\n",
+        prompt='def find_zero(xs):\n    """A root."""\n',
         canonical_solution="    return -xs[0] / xs[1]\n",
         base_input=[[[1.0, 2.0]]],
         plus_input=[[[4.0, 0.0, -1.0]]],
@@ -256,5 +256,5 @@ def test_a_damaged_file_is_one_sentence(tmp_path, name, content, message):
 
 def test_without_a_network_the_hubs_data_says_what_to_do(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(EvaluationError, match="cannot be had from the hub .*; download the file and give its path"):
+    with pytest.raises(EvaluationError, match=r"cannot be had from the hub .*; download the file and give its path"):
         load_benchmark("mbpp", MbppSection())
