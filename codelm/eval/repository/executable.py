@@ -22,6 +22,7 @@ from codelm.eval.repository.runner import Runner
 from codelm.eval.repository.settings import BuildSettings, Built
 from codelm.eval.repository.worker import Setup
 
+_SHARED = "left for training by --share"
 _UNREADABLE = "in a file that this Python cannot read"
 _TRACED, _REPEATED, _GATED = "traced.jsonl", "repeated.jsonl", "gated.jsonl"
 _TIMES = "times.jsonl"
@@ -113,7 +114,7 @@ def _masks(sources: list[Source], suite: Suite, settings: BuildSettings, built: 
         covered = suite.covered.get(source.path, {})
         functions = list(find_functions(source, covered, settings.min_lines, settings.max_lines, refused))
         if functions and not _drawn(source.path, settings):
-            refused["left for training by --share"] += len(functions)
+            refused[_SHARED] += len(functions)
             continue
         names = Counter(function.name for function in functions)
         for function in functions:
@@ -124,6 +125,8 @@ def _masks(sources: list[Source], suite: Suite, settings: BuildSettings, built: 
             counts = settings.blocks, settings.statements, settings.most_tests, settings.seed
             masks += find_masks(function, covered, suite.seconds, *counts)
     built.functions = dict(refused)
+    if refused[_SHARED] and not masks:
+        built.troubles.append(f"--share {settings.share:g} drew none of the files with candidates: raise it")
     return masks
 
 

@@ -116,6 +116,13 @@ def test_without_an_interpreter_only_texts_are_compared(shop, tmp_path):
     assert built.troubles == ["no --python was given: nothing is judged by tests, only lines and blocks are compared"]
 
 
+def test_a_share_that_draws_no_file_is_said_in_one_sentence(built, shop, settings, tmp_path):
+    output = tmp_path / "bench"
+    none = build(str(shop), sys.executable, output, replace(settings, share=0.0, repeats=1), workers=1)
+    assert none.functions["left for training by --share"] == 6
+    assert none.troubles[-1] == "--share 0 drew none of the files with candidates: raise it"
+
+
 def test_a_repository_without_tests_is_said_in_one_sentence(laid_out, tmp_path):
     folder = laid_out(tmp_path / "bare", {"bare.py": "def f(x):\n    y = x\n    return y\n"})
     built = build(str(folder), sys.executable, tmp_path / "bench", BuildSettings(), workers=1)
