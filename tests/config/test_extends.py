@@ -71,6 +71,8 @@ def test_a_section_of_another_name_replaces_its_parents(write):
         "betas": [0.9, 0.95],
         "eps": 1e-8,
         "weight_decay": 0.0,
+        "param_groups": [],
+        "disable_grad": [],
     }
     config = load_config("train", write("y.yaml", "extends: base.yaml\nscheduler: {name: constant_with_warmup}\n"))
     assert config.scheduler.t_warmup == "0ba"

@@ -71,6 +71,6 @@ def test_llm_foundrys_habits_are_understood(write, problems):
         "x.yaml:7:30: model.n_layer: unknown key; write `model.n_layers`",
         "x.yaml:8:13: optimizer.name: `decoupled_lionw` is none of lionw, adamw; did you mean `lionw`?",
         "x.yaml:9:13: scheduler.name: `linear_decay_with_warmup` is none of cosine_with_warmup, linear_with_warmup,"
-        " constant_with_warmup; did you mean `linear_with_warmup`?",
+        " constant_with_warmup, inv_sqrt_with_warmup, wsd; did you mean `linear_with_warmup`?",
         "x.yaml:10:1: precision: `bf16` is none of auto, fp32, amp_bf16; did you mean `amp_bf16`?",
     ]

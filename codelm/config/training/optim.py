@@ -117,7 +117,7 @@ class WSDSection(Section):
     t_warmup: Duration = "0ba"
     t_decay: PositiveDuration
     """A tenth to a fifth of the run is usual."""
-    decay: Literal["linear", "cosine", "1-sqrt"] = "linear"
+    shape: Literal["linear", "cosine", "1-sqrt"] = "linear"
     alpha_f: Fraction = 0.0
 
 

@@ -102,5 +102,5 @@ def _stable_then_falling(section: WSDSection, steps: int, warmup: int, in_steps:
             " shorten one of them, or raise max_duration"
         )
     begins = steps - warmup - decay
-    falling = _falling(_SHAPES[section.decay], decay, section.alpha_f)
+    falling = _falling(_SHAPES[section.shape], decay, section.alpha_f)
     return lambda done: 1.0 if done < begins else falling(done - begins)

@@ -27,14 +27,14 @@ EVERY = [
     {"name": "inv_sqrt_with_warmup", "t_scale": "20ba"},
     {"name": "inv_sqrt_with_warmup", "t_scale": "20ba", "t_cooldown": "30ba"},
     {"name": "wsd", "t_decay": "20ba"},
-    {"name": "wsd", "t_decay": "20ba", "decay": "cosine"},
-    {"name": "wsd", "t_decay": "20ba", "decay": "1-sqrt", "alpha_f": 0.1},
+    {"name": "wsd", "t_decay": "20ba", "shape": "cosine"},
+    {"name": "wsd", "t_decay": "20ba", "shape": "1-sqrt", "alpha_f": 0.1},
 ]
 FALLING = [EVERY[0], EVERY[1], EVERY[4], *EVERY[5:]]
 
 
 def name_of(section: dict[str, Any]) -> str:
-    return "-".join(str(value) for key, value in section.items() if key in ("name", "decay", "t_cooldown"))
+    return "-".join(str(value) for key, value in section.items() if key in ("name", "shape", "t_cooldown"))
 
 
 def built(section: dict[str, Any], steps: int = STEPS) -> Schedule:
