@@ -42,7 +42,7 @@ class TrainConfig(Section):
     """Also evaluate before the first step."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
     precision: Literal["auto", "fp32", "amp_bf16"] = "auto"
-    """auto: amp_bf16 on GPU, fp32 on CPU."""
+    """auto: amp_bf16 on GPU, fp32 on CPU, where amp_bf16 is for trying: few processors are faster with it."""
     fsdp_config: FSDPSection | None = None
     activation_checkpointing: ActivationCheckpointing = None
     """true: recompute each block's activations in the backward pass: less memory, about a third more time."""

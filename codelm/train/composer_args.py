@@ -1,5 +1,7 @@
 """The sections of the configuration as the arguments that Composer's Trainer takes."""
 
+import functools
+import logging
 from typing import Any
 
 import torch
@@ -14,6 +16,8 @@ from codelm.errors import ConfigError
 from codelm.train.callbacks.speed import tokens_in
 from codelm.train.composer_model import Batch
 from codelm.train.parallel.fsdp import fsdp_config
+
+log = logging.getLogger(__name__)
 
 # The last evaluation comes before the last checkpoint, so that a kill between them loses neither.
 _LAST_EVENTS = {Event.BATCH_END}
@@ -38,17 +42,18 @@ def device(config: TrainConfig) -> str:
 
 
 def precision(config: TrainConfig) -> Precision:
-    """Composer's precision.
-
-    Raises:
-        ConfigError: amp_bf16 on CPU, which Composer does not train in.
-    """
+    """Composer's precision; raises what `device` raises."""
     gpu = device(config) == "gpu"
-    if config.precision == "amp_bf16" and not gpu:
-        raise ConfigError("precision amp_bf16 needs a GPU; set precision=fp32 or precision=auto")
+    if config.precision == "amp_bf16" and not gpu and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        _warn_of_slow_bf16()
     if config.precision == "auto":
         return Precision.AMP_BF16 if gpu else Precision.FP32
     return Precision(config.precision)
+
+
+@functools.cache
+def _warn_of_slow_bf16() -> None:
+    log.warning("precision amp_bf16: this CPU computes bf16 many times slower than fp32; fp32 trains faster here")
 
 
 def parallelism(config: TrainConfig) -> dict[str, Any] | None:

@@ -4,14 +4,20 @@
 FSDP2 is always passed as `{"fsdp": FSDP2Config(...)}` (a dict under "fsdp2" is ignored), and `spin_dataloaders` is off.
 """
 
+import contextlib
 import logging
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
+import composer.core.precision as composer_precision
+import composer.distributed.dist_strategy as dist_strategy
 import composer.distributed.prepare_distributed as prepare_distributed
+import composer.trainer.trainer as composer_trainer
 import torch
 import torch.distributed as torch_dist
 from composer import Trainer
+from composer.core import Precision
 from packaging.version import Version
 
 from codelm.train.parallel.initial import materialise
@@ -31,6 +37,7 @@ def apply() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch|composer|transformers")
     warnings.filterwarnings("ignore", category=UserWarning, module=r"torch\.distributed|composer")
     _average_on_gloo()
+    _autocast_on_cpu()
     _survive_batches_without_loss()
     # Composer 0.32's own allocates on CUDA whatever the device is, and would draw other weights than an unsharded run.
     prepare_distributed.meta_init = materialise
@@ -55,6 +62,21 @@ def _average_on_gloo() -> None:
         return work
 
     torch_dist.reduce_scatter_tensor = averaging
+
+
+def _autocast_on_cpu() -> None:
+    """Composer 0.32 refuses bf16 on CPU where it checks a precision, and computes in fp32 where it does not check."""
+    context = composer_precision.get_precision_context
+
+    @contextlib.contextmanager
+    def autocasting(precision: Any, *args: Any, **kwargs: Any) -> Iterator[None]:
+        bf16 = Precision(precision) == Precision.AMP_BF16
+        with context(precision, *args, **kwargs), torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+            yield
+
+    composer_precision.get_precision_context = composer_trainer.get_precision_context = autocasting
+    for checking in (composer_trainer, dist_strategy, prepare_distributed):
+        checking._validate_precision = lambda precision, device: None
 
 
 def _survive_batches_without_loss() -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from composer import State
-from composer.core.precision import get_precision_context
+from composer.core import precision
 from composer.utils import dist, reproducibility
 from torch import nn
 from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel
@@ -170,7 +170,7 @@ def _one_pass(state: State, model: ComposerCausalLM, batch: dict[str, torch.Tens
     # DDP would reduce gradients, and settle its buckets, with the first pass that it sees.
     unreduced = state.model.no_sync() if isinstance(state.model, DistributedDataParallel) else contextlib.nullcontext()
     with unreduced:
-        with get_precision_context(state.precision, state.precision_config):
+        with precision.get_precision_context(state.precision, state.precision_config):
             loss = model.loss(state.model(batch), batch)
         loss.backward()
     _finish()

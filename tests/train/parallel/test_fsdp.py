@@ -23,7 +23,7 @@ from codelm.config.train import TrainConfig
 from codelm.config.training.parallel import FSDPSection
 from codelm.errors import ConfigError
 from codelm.model import ReplitCodeConfig
-from codelm.train import composer_args, composer_compat
+from codelm.train import composer_compat
 from codelm.train.composer_model import ComposerCausalLM
 from codelm.train.parallel.fsdp import Layout, check_fsdp, fsdp_config, layout
 from codelm.train.parallel.initial import fresh_model, shapes_only
@@ -150,11 +150,3 @@ def test_fsdp1_wraps_every_block_with_the_strategy_that_was_asked_for(
     assert len(wrapped) == 3
     assert {module.sharding_strategy for module in wrapped} == {wanted}
     assert wrapped[0].process_group.size() == (NODE if "HYBRID" in strategy else RANKS)
-
-
-def test_fsdp2_is_what_composer_is_given(train_config: Callable[..., TrainConfig]) -> None:
-    """Under the key `fsdp2` it would train with DDP without a word."""
-    arguments = composer_args.parallelism(train_config(fsdp_config={}))
-    assert arguments is not None
-    assert arguments.keys() == {"fsdp"}
-    assert composer_args.parallelism(train_config()) is None

@@ -1,0 +1,114 @@
+"""What Composer 0.32 does without a word, or fails at, and a run of ours does not: a test for each trap of parallelism.
+
+Those of the other subjects stand with them: batches that are not finite in test_guard.py, evaluation that moves random
+numbers in test_run.py, torn checkpoints and other numbers of ranks in checkpoints/, exit codes in lifeline/, loggers
+that fail in loggers/, Lion on sharded weights in optim/.
+"""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import composer.trainer.trainer as composer_trainer
+import pytest
+import torch
+from composer import Trainer
+from composer.core import Precision
+from composer.utils import FSDPConfig
+from torch.distributed.tensor import DTensor
+
+from codelm.config import load_config
+from codelm.config.train import TrainConfig
+from codelm.config.training.parallel import FSDPSection
+from codelm.errors import ConfigError
+from codelm.train import composer_args
+from codelm.train.parallel.fsdp import fsdp_config
+from codelm.train.run import train
+
+Make = Callable[..., TrainConfig]
+
+
+@pytest.fixture
+def state(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What Composer's state was when training began."""
+    found: dict[str, Any] = {}
+    fit = Trainer.fit
+
+    def fitting(self: Trainer, *args: Any, **kwargs: Any) -> None:
+        found["version"] = self.state.fsdp_config_version
+        found["sharded"] = all(isinstance(p, DTensor) and not p.is_meta for p in self.state.model.parameters())
+        found["searches"] = self.state.auto_microbatching
+        with composer_trainer.get_precision_context(self.state.precision):
+            found["cpu_dtype"] = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
+        fit(self, *args, **kwargs)
+        found["loss"] = float((self.state.total_loss_dict or {})["loss/train/total"])
+
+    monkeypatch.setattr(Trainer, "fit", fitting)
+    return found
+
+
+def test_fsdp2_under_its_own_key_is_ddp(train_config: Make, state: dict[str, Any]) -> None:
+    """Composer reads `fsdp` alone. On CPU it cannot give a model of shapes alone its weights either."""
+    arguments = composer_args.parallelism(train_config(fsdp_config={}))
+    assert arguments is not None
+    assert arguments.keys() == {"fsdp"}
+    train(train_config(fsdp_config={}, max_duration="1ba"))
+    assert (state["version"], state["sharded"]) == (2, True)
+    assert composer_args.parallelism(train_config()) is None
+
+
+@pytest.mark.parametrize("key", ["sharding_stratgy", "mixed_precison", "limit_all_gather", "backward_prefech"])
+def test_composers_fsdp_configuration_takes_any_key(key: str, tmp_path: Path, train_config: Make) -> None:
+    assert getattr(FSDPConfig(**{key: "x"}), key) == "x"
+    (tmp_path / "x.yaml").write_text(f"fsdp_config:\n  {key}: x\n")
+    with pytest.raises(ConfigError, match=rf"{key}.*did you mean"):
+        load_config("train", str(tmp_path / "x.yaml"))
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("kind", ["full", "sharded"])
+def test_loading_on_rank_0_only_gives_other_ranks_wrong_weights(version: Any, kind: Any) -> None:
+    section = FSDPSection(version=version, state_dict_type=kind)
+    assert not fsdp_config(section, 1, 1).load_monolith_rank0_only
+
+
+def test_the_search_for_a_microbatch_is_for_gpus_and_fsdp1_alone(train_config: Make, state: dict[str, Any]) -> None:
+    """Above torch 2.7 Composer's fails with a NameError; ours never lets it begin."""
+    train(train_config(fsdp_config={}, device_train_microbatch_size="auto", max_duration="1ba"))
+    assert state["searches"] is False
+
+
+def test_bf16_on_cpu_is_refused_or_computed_in_fp32(train_config: Make, state: dict[str, Any], tmp_path: Path) -> None:
+    losses = {}
+    for precision in ("fp32", "amp_bf16"):
+        changes = {"precision": precision, "max_duration": "2ba", "save_folder": str(tmp_path / precision)}
+        train(train_config(**changes, fsdp_config={} if precision == "amp_bf16" else None))
+        losses[precision] = state["loss"]
+    assert state["cpu_dtype"] == torch.bfloat16
+    assert losses["amp_bf16"] == pytest.approx(losses["fp32"], rel=0.01)
+    assert losses["amp_bf16"] != losses["fp32"]
+    assert composer_args.precision(train_config()) == Precision.FP32
+
+
+AVERAGE = """
+import sys
+import torch
+import torch.distributed as dist
+from codelm.train import composer_compat
+composer_compat.apply()
+dist.init_process_group("gloo", init_method=f"file://{sys.argv[1]}", rank=int(sys.argv[2]), world_size=2)
+part = torch.empty(2)
+dist.reduce_scatter_tensor(part, torch.full((4,), float(sys.argv[2])), op=dist.ReduceOp.AVG)
+assert part.tolist() == [0.5, 0.5], part
+"""
+
+
+@pytest.mark.world_size(2)
+def test_gloo_of_torch_2_7_sums_where_fsdp2_averages(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", AVERAGE, str(tmp_path / "meeting")]
+    ranks = [subprocess.Popen([*command, str(rank)], stderr=subprocess.PIPE, text=True) for rank in range(2)]
+    for rank in ranks:
+        _, errors = rank.communicate(timeout=300)
+        assert rank.returncode == 0, errors
