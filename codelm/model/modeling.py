@@ -293,6 +293,7 @@ class ReplitCodeForCausalLM(ReplitCodePreTrainedModel, GenerationMixin):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
         cache_position: Tensor | None = None,
+        output_attentions: bool | None = None,
     ) -> CausalLMOutputWithPast:
         """Predict the next token at each position.
 
@@ -306,10 +307,13 @@ class ReplitCodeForCausalLM(ReplitCodePreTrainedModel, GenerationMixin):
             logits_to_keep: compute the logits of the last so many positions only; 0 for all.
             skip_logits: leave the logits out and compute the loss in chunks. None: in training, when there are labels.
             cache_position: not needed, the cache knows its length; transformers 4 passes it.
+            output_attentions: peft passes it; the weights of attention are never whole, so true is refused.
 
         Returns:
             loss (fp32 scalar, mean over the labels), logits `(batch, seq, vocab)`, past_key_values.
         """
+        if output_attentions:
+            raise ValueError("the weights of attention are never whole in memory; output_attentions cannot be true")
         if use_cache is None and labels is not None:
             use_cache = False
         decoded = self.transformer(
