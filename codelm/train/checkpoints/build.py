@@ -56,8 +56,9 @@ def build_saver(
         tokenizer_folder=pieces.tokenizer.path,
         run=run_record(config, pieces, resume_from),
     )
-    uploads = remote is not None and board.rank == 0
-    uploader = Uploader(remote, settings.policy, save_folder / METRICS_FILE) if uploads else None
+    uploader = None
+    if remote is not None and board.rank == 0:
+        uploader = Uploader(remote, settings.policy, save_folder / METRICS_FILE)
     return CheckpointSaver(settings, metrics, uploader, board, lifeline)
 
 

@@ -107,7 +107,8 @@ def write_parts(file: Path, held: Iterable[Part]) -> Fingerprint:
 
 
 def _bytes(tensor: Tensor) -> memoryview:
-    return memoryview(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    numbers = tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    return memoryview(numbers)  # pyright: ignore[reportArgumentType]
 
 
 @dataclass(frozen=True)
