@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -187,49 +186,55 @@ def test_layers_that_are_not_there_are_named(train_config: Make, replit: dict[st
         dry_run(train_config(**{**replit, "model": model}))
 
 
-TWO_RANKS = Path(__file__).with_name("lora_two_ranks.py")
+def on_two_ranks(launch: Any, settings: dict[str, Any], folder: Path) -> dict[int, float]:
+    ended = launch({**settings, "save_folder": str(folder)})
+    assert ended.code == 0, ended.output[-3000:]
+    return losses(folder)
 
 
-def without_dropout(settings: dict[str, Any], **model: Any) -> dict[str, Any]:
-    """Ranks draw other dropout masks than one rank does."""
-    return {**settings, "model": {**settings["model"], "peft_config": {**PEFT, "lora_dropout": 0.0}, **model}}
+def without_half(whole: Path, copy: Path) -> Path:
+    shutil.copytree(whole, copy, symlinks=True)
+    shutil.rmtree(copy / "ba000004")
+    return copy
+
+
+def for_two_ranks(train_settings: dict[str, Any], settings: dict[str, Any], **model: Any) -> dict[str, Any]:
+    """No dropout, of which ranks draw other masks; a large eps, for which a wrong scale of the gradients shows."""
+    changed = {**settings["model"], "peft_config": {**PEFT, "lora_dropout": 0.0}, **model}
+    optimizer = {"name": "adamw", "lr": 1e-2, "eps": 1e-2}
+    return {**train_settings, **settings, **QUICK, "model": changed, "optimizer": optimizer}
 
 
 @pytest.mark.world_size(2)
 def test_two_ranks_train_adapters_as_one_does(
-    train_settings: dict[str, Any], replit: dict[str, Any], qwen: dict[str, Any], tmp_path: Path
+    launch: Any, train_settings: dict[str, Any], settings: dict[str, Any], tmp_path: Path
 ) -> None:
-    # A large eps lets a wrong scale of the gradients show.
-    adamw = {"name": "adamw", "lr": 1e-2, "eps": 1e-2}
-    shared = {**train_settings, **QUICK, "optimizer": adamw, "device_train_microbatch_size": 1}
-    kinds = {"replit": without_dropout(replit), "qwen": without_dropout(qwen)}
-    if importlib.util.find_spec("bitsandbytes") is not None:
-        kinds["few-bits"] = without_dropout(qwen, load_in_4bit=True)
-    settings = {name: {**shared, **keys, "save_folder": str(tmp_path)} for name, keys in kinds.items()}
-    (tmp_path / "settings.json").write_text(json.dumps(settings))
-    command = [sys.executable, "-m", "composer.cli.launcher", "-n", "2", str(TWO_RANKS)]
-    result = subprocess.run(
-        [*command, str(tmp_path / "settings.json"), str(tmp_path / "found.json")],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=560,
-    )
-    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
-    found = json.loads((tmp_path / "found.json").read_text())
-    for name, keys in settings.items():
-        folder = tmp_path / f"{name}-one"
-        train(TrainConfig.model_validate({**keys, "save_folder": str(folder)}))
-        one = list(losses(folder).values())
-        assert found[f"{name}-ddp"] == pytest.approx(one, rel=1e-5)
-        assert found[f"{name}-ddp-resumed"] == found[f"{name}-ddp"]
-    for name in ("replit", "qwen"):
-        for kind in ("sharded", "full"):
-            assert found[f"{name}-{kind}"] == pytest.approx(found[f"{name}-ddp"], rel=1e-5)
-            assert found[f"{name}-{kind}-resumed"] == found[f"{name}-{kind}"]
-        one, other = (load_file(tmp_path / f"{name}-{kind}" / "ba000004" / WEIGHTS_FILE) for kind in ("ddp", "sharded"))
-        assert one.keys() == other.keys()
-        assert all(torch.allclose(one[key], other[key], atol=1e-4) for key in one)
+    shared = for_two_ranks(train_settings, settings)
+    train(TrainConfig.model_validate({**shared, "save_folder": str(tmp_path / "one")}))
+    one = pytest.approx(losses(tmp_path / "one"), rel=1e-5)
+    assert on_two_ranks(launch, shared, tmp_path / "ddp") == one
+    sharded = {**shared, "fsdp_config": {}, "activation_checkpointing": True}
+    assert on_two_ranks(launch, sharded, tmp_path / "sharded") == one
+    resumed = without_half(tmp_path / "sharded", tmp_path / "resumed")
+    assert on_two_ranks(launch, sharded, resumed) == losses(tmp_path / "sharded")
+    # What two ranks saved in parts goes on on one.
+    moved = without_half(tmp_path / "sharded", tmp_path / "moved")
+    train(TrainConfig.model_validate({**shared, "save_folder": str(moved)}))
+    assert losses(moved) == one
+    saved_by = [load_file(tmp_path / name / "ba000004" / WEIGHTS_FILE) for name in ("one", "ddp", "sharded", "moved")]
+    for weights in saved_by[1:]:
+        assert weights.keys() == saved_by[0].keys()
+        assert all(torch.allclose(weights[key], saved_by[0][key], atol=1e-4) for key in weights)
+
+
+@needs_bitsandbytes
+@pytest.mark.world_size(2)
+def test_two_ranks_hold_the_same_weights_in_few_bits(
+    launch: Any, train_settings: dict[str, Any], qwen: dict[str, Any], tmp_path: Path
+) -> None:
+    shared = for_two_ranks(train_settings, qwen, load_in_4bit=True)
+    train(TrainConfig.model_validate({**shared, "save_folder": str(tmp_path / "one")}))
+    assert on_two_ranks(launch, shared, tmp_path / "ddp") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
 
 
 REFUSED = {
@@ -288,7 +293,7 @@ def test_the_recipe_merges_into_a_plain_folder(
     train_config: Make, corpus: Path, settings: dict[str, Any], tmp_path: Path
 ) -> None:
     final = train(train_config(**settings, **QUICK))
-    recipe = [sys.executable, str(TWO_RANKS.parents[2] / "train" / "merge_lora.py")]
+    recipe = [sys.executable, str(Path(__file__).parents[2] / "train" / "merge_lora.py")]
     done = subprocess.run(
         [*recipe, str(final.parent), "-o", str(tmp_path / "merged")], capture_output=True, text=True, timeout=300
     )
