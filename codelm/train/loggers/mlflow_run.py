@@ -1,5 +1,6 @@
 """MLflow: a tracking server, or a folder of files."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ class _Run:
 
         self.entities: Any = mlflow.entities
         uri = section.tracking_uri or (folder / "mlflow").resolve().as_uri()
+        if uri.startswith("file:"):
+            # mlflow 3 asks for it; a folder of files needs no database, and mlflow-skinny has none.
+            os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
         self.client: Any = MlflowClient(tracking_uri=uri)
         self.id = self._run_id(section.experiment_name or run.name, run, folder / "mlflow_run_id")
 

@@ -1,18 +1,12 @@
 """Two ranks see what one sees: norms over shards, losses by language, samples, exports; under DDP and FSDP2."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
-
-from codelm.config.train import TrainConfig
-from codelm.train.run import train
 
 pytestmark = pytest.mark.world_size(2)
 
@@ -47,23 +41,15 @@ def settings(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 
 
 @pytest.fixture(scope="module")
-def found(settings: dict[str, Any]) -> dict[str, Rows]:
+def found(launch: Any, settings: dict[str, Any]) -> dict[str, Rows]:
     """The metrics of one rank, and of two in both ways."""
-    folder = Path(settings["save_folder"])
-    alone = folder / "one"
-    train(TrainConfig.model_validate({**settings, "save_folder": str(alone)}))
-    (folder / "settings.json").write_text(json.dumps(settings))
-    script, *files = Path(__file__).with_name("watched_ranks.py"), folder / "settings.json", folder / "found.json"
-    result = subprocess.run(
-        [sys.executable, "-m", "composer.cli.launcher", "-n", "2", str(script), *map(str, files)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=500,
-    )
-    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
-    one = [json.loads(line) for line in (alone / "metrics.jsonl").read_text().splitlines()]
-    return {"one": one, **json.loads((folder / "found.json").read_text())}
+    rows = {}
+    for kind, (ranks, changes) in {"one": (1, {}), "ddp": (2, {}), "fsdp2": (2, {"fsdp_config": {}})}.items():
+        folder = Path(settings["save_folder"]) / kind
+        ended = launch({**settings, **changes, "save_folder": str(folder)}, ranks=ranks)
+        assert ended.code == 0, ended.output[-3000:]
+        rows[kind] = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return rows
 
 
 def column(rows: Rows, name: str) -> dict[int, float]:

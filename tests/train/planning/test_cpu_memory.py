@@ -36,6 +36,7 @@ SIZES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("size", SIZES)
 def test_it_is_within_a_tenth(size: str, train_settings: dict[str, Any], tmp_path: Path) -> None:
     changes = {**SIZES[size]}
