@@ -47,6 +47,7 @@ class Suite:
         covered: tests by line, by path; test code is not in it.
         left_out: tests by reason: failed, skipped, flaky, ended the run, too slow.
         why: how many failures have which cause.
+        first_failure: a test and what it raised.
         uncollected: files of tests that could not be imported, and what was said.
         modules: what the tests import that is not the repository's.
         trouble: sentences for the user.
@@ -56,6 +57,7 @@ class Suite:
     covered: dict[str, dict[int, set[str]]] = field(default_factory=dict)
     left_out: dict[str, list[str]] = field(default_factory=dict)
     why: dict[str, int] = field(default_factory=dict)
+    first_failure: str = ""
     uncollected: dict[str, str] = field(default_factory=dict)
     modules: tuple[str, ...] = ()
     trouble: list[str] = field(default_factory=list)
@@ -142,6 +144,7 @@ def summarise(suite: Suite, tests: dict[str, Any], flaky: Iterable[str]) -> None
             left_out[reason].append(id)
             if reason == "failed":
                 causes[cause_of(test.get("why", ""))] += 1
+                suite.first_failure = suite.first_failure or f"{id}: {test.get('why', 'its set-up failed')}"
             continue
         suite.seconds[id] = test["seconds"]
         for path, lines in test.get("lines", {}).items():
@@ -214,7 +217,7 @@ def troubles(suite: Suite, count: int, own: set[str]) -> Iterator[str]:
             causes = ", ".join(
                 f"{number} {cause}" for cause, number in sorted(suite.why.items(), key=lambda item: -item[1])
             )
-            yield f"{len(ids)} of {count} tests fail in the sandbox and are left out ({causes})"
+            yield f"{len(ids)} of {count} tests fail in the sandbox and are left out ({causes}; {suite.first_failure})"
         elif reason != "skipped":
             yield f"{len(ids)} of {count} tests are left out: {_SAID[reason]} (the first is {ids[0]})"
 

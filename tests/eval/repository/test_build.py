@@ -27,6 +27,7 @@ def test_every_trouble_is_one_sentence(built):
     said = "\n".join(built.troubles)
     assert "3 of 16 tests fail in the sandbox" in said
     assert "1 need the network" in said
+    assert "tests/test_money.py::test_fails: " in said
     assert "1 need what the sandbox denies" in said
     assert "they end the process, or its group" in said
     assert "they were silent for too long (the first is tests/test_trouble.py::test_hangs)" in said
