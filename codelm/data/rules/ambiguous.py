@@ -11,8 +11,9 @@ from collections.abc import Callable
 from codelm.data.rules.gitattributes import NOTHING_SAID, Attributes
 from codelm.languages import extension_of, language_by_name, language_of, language_of_script, may_be_script
 
+# Possessive: else every character of a long string is remembered, for a step back that cannot help.
 _COMMENTS_AND_STRINGS = re.compile(
-    r"//[^\n]*|/\*.*?(?:\*/|\Z)" r'|"(?:\\.|[^"\\\n])*"' r"|'(?:\\.|[^'\\\n])*'", re.DOTALL
+    r"//[^\n]*|/\*.*?(?:\*/|\Z)" r'|"(?:[^"\\\n]++|\\.)*+"' r"|'(?:[^'\\\n]++|\\.)*+'", re.DOTALL
 )
 # Every line's start is looked for as its newline: a literal first character makes the searches several times faster.
 _OBJECTIVE_C = re.compile(

@@ -2,10 +2,10 @@
 
 import re
 
-# Strings are matched too, so that a comment's sign inside one is none.
-_DOUBLE = r'"(?:\\.|[^"\\\n])*"'
-_SINGLE = r"'(?:\\.|[^'\\\n])*'"
-_BACKTICK = r"`(?:\\.|[^`\\])*`"
+# Strings are matched too, so that a comment's sign inside one is none. Possessive, so that no step back is remembered.
+_DOUBLE = r'"(?:[^"\\\n]++|\\.)*+"'
+_SINGLE = r"'(?:[^'\\\n]++|\\.)*+'"
+_BACKTICK = r"`(?:[^`\\]++|\\.)*+`"
 _SLASHES = r"(?P<comment>//[^\n]*|/\*.*?(?:\*/|\Z))"
 _HASH = r"(?P<comment>(?<!\S)#[^\n]*)"
 _DOCSTRING = r"(?P<comment>(?:(?<=\n)|\A)[ \t]*[rRuU]?(?P<q>\"\"\"|''').*?(?:(?P=q)|\Z)|#[^\n]*)"

@@ -1,5 +1,7 @@
 """Extensions that several languages share are decided by content."""
 
+import tracemalloc
+
 import pytest
 
 from codelm.data.rules.ambiguous import decide_language, may_have_language
@@ -121,3 +123,13 @@ def test_hostile_headers_take_no_time() -> None:
     ]:
         assert decide_language("a.h", text) in ("c", "cpp")
     assert decide_language("a.h", "#ifdef __cplusplus\n" * 30_000) == "c"
+
+
+@pytest.mark.parametrize("quote", ["'", '"'])
+def test_a_long_string_is_passed_over_without_a_memory_of_its_characters(quote: str) -> None:
+    text = f"static const char data[] = {quote}" + r"0123456789\n" * 50_000 + f"{quote};\n"
+    tracemalloc.start()
+    assert decide_language("a.h", text) == "c"
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 4 * len(text)
