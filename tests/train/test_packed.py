@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
+from packaging import version
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from codelm.data.reading.stream import Collator
@@ -51,6 +53,9 @@ FAMILIES: dict[str, tuple[str, dict[str, Any], Way]] = {
     "bloom": ("bloom", {"hidden_size": 32, "n_layer": 2, "n_head": 4, "vocab_size": VOCAB}, Way.NONE),
     "mamba": ("mamba", {"hidden_size": 32, "num_hidden_layers": 2, "vocab_size": VOCAB, "state_size": 4}, Way.NONE),
 }
+if version.parse(transformers.__version__).major < 5:
+    FAMILIES["codegen"] = (*FAMILIES["codegen"][:2], Way.MASK)
+    FAMILIES["mpt"] = (*FAMILIES["mpt"][:2], Way.NONE)
 ONLY_EAGER = {"codegen", "mpt", "bloom", "mamba"}
 ROWS = [
     [torch.tensor([5, 6, 7, 8, EOS]), torch.tensor([9, 4, 3, EOS]), torch.tensor([12, 13, 14, 15, 16, 17, 18, 19, 20])],
