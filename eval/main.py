@@ -1,7 +1,7 @@
 """Judge a checkpoint as a YAML says: `python eval/main.py yamls/quickstart/eval.yaml [key=value …]` (eval/README.md).
 
 With `composer eval/main.py …` several processes share the prompts. The same command again goes on where it stopped.
-Without a YAML: `--self-test` and `--sandbox-check`.
+`--self-test` (of the YAML's benchmarks) and `--sandbox-check` need no YAML.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from codelm.config.cli import parse_command_line
 from codelm.config.eval import EvalConfig
 from codelm.config.evaluation.sandbox import SandboxSection
+from codelm.config.evaluation.tasks import HumanEvalSection, TasksSection
 from codelm.console import setup_logging
 from codelm.errors import EvaluationError, exit_on_error
 
@@ -29,13 +30,13 @@ log = logging.getLogger("codelm.eval.main")
 def main() -> None:
     flags = {"--self-test", "--sandbox-check"}.intersection(sys.argv[1:])
     if flags and not any(argument.endswith((".yaml", ".yml")) or argument == "--help" for argument in sys.argv[1:]):
-        check_machine(flags, SandboxSection())
+        check_machine(flags, SandboxSection(), TasksSection(humaneval=HumanEvalSection()))
         return
     command = parse_command_line("eval", extra=_add_flags)
     assert isinstance(command.config, EvalConfig)
     setup_logging()
     if flags:
-        check_machine(flags, command.config.sandbox)
+        check_machine(flags, command.config.sandbox, command.config.tasks)
     else:
         evaluate(command.config, command.dry_run)
 
@@ -108,25 +109,27 @@ def load_model(config: EvalConfig) -> tuple[Any, Any]:
     return load(config.model.path, dtype, device)
 
 
-def check_machine(flags: set[str], sandbox: SandboxSection) -> None:
+def check_machine(flags: set[str], sandbox: SandboxSection, tasks: TasksSection) -> None:
     """Try the sandbox and the judge on programs whose outcome is known; exit code 1 if one is not as it must be."""
     from progress import ProgressBars
     from report import print_sandbox, print_self_test
 
+    from codelm.eval.benchmarks.registry import load_benchmark
     from codelm.eval.selftest import check_sandbox, run_self_test
 
     if "--sandbox-check" in flags:
         print_sandbox(*check_sandbox(sandbox))
     if "--self-test" in flags:
+        benchmarks = [load_benchmark(name, section) for name, section in tasks.chosen().items()]
         with ProgressBars() as progress:
-            outcome = run_self_test(sandbox, progress)
+            outcome = run_self_test(sandbox, benchmarks, progress)
         print_self_test(outcome)
         sys.exit(1 if outcome.wrong else 0)
 
 
 def _add_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--self-test", action="store_true", help="judge programs whose verdict is known, stop; no YAML")
-    parser.add_argument("--sandbox-check", action="store_true", help="show what programs are kept from, stop; no YAML")
+    parser.add_argument("--self-test", action="store_true", help="judge programs whose verdict is known, stop")
+    parser.add_argument("--sandbox-check", action="store_true", help="show what programs are kept from, stop")
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def print_self_test(outcome: SelfTest) -> None:
     """Counts, and every verdict that is not as it must be."""
     table = Table("judged", "must", "passed", "of")
     for title, must, verdicts in (
-        ("HumanEval's reference solutions", "pass", outcome.references),
+        *((f"{title}'s reference solutions", "pass", verdicts) for title, verdicts in outcome.references.items()),
         ("odd but correct programs", "pass", outcome.correct),
         ("forgeries", "not pass", outcome.forged),
     ):

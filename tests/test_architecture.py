@@ -89,6 +89,7 @@ def test_modules_do_not_import_each_other_in_circles() -> None:
         "codelm.data.reading.mixture",
         "codelm.data.reading.order",
         "codelm.data.reading.remote",
+        "codelm.eval.background",
         "codelm.eval.judge.pool",
         "codelm.eval.repository.build",
         "codelm.eval.repository.judge",

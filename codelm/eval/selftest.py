@@ -1,14 +1,14 @@
 """Does the judge judge rightly here, and what does the sandbox keep programs from: found out by running some."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from codelm.config.evaluation.sandbox import SandboxSection
 from codelm.eval import forgeries
-from codelm.eval.benchmarks import humaneval
 from codelm.eval.judge.pool import JudgePool
 from codelm.eval.judge.verdict import Job, Verdict
+from codelm.eval.problem import Benchmark
 from codelm.eval.sandbox.confine import Isolation
 
 
@@ -17,12 +17,12 @@ class SelfTest:
     """Verdicts on programs whose verdict is known.
 
     Attributes:
-        references: on the benchmark's own solutions: all must pass.
+        references: by benchmark, on its own solutions: all must pass.
         correct: on odd programs that are correct: all must pass.
         forged: on programs that try to pass without being correct: none may.
     """
 
-    references: list[Verdict]
+    references: dict[str, list[Verdict]]
     correct: list[Verdict]
     forged: list[Verdict]
     isolation: Isolation
@@ -30,16 +30,21 @@ class SelfTest:
     @property
     def wrong(self) -> list[Verdict]:
         """The verdicts that are not as they must be."""
-        unfair = [verdict for verdict in [*self.references, *self.correct] if not verdict.passed]
+        must_pass = [*(verdict for verdicts in self.references.values() for verdict in verdicts), *self.correct]
+        unfair = [verdict for verdict in must_pass if not verdict.passed]
         return unfair + [verdict for verdict in self.forged if verdict.passed or verdict.kind == "unjudged"]
 
 
-def run_self_test(sandbox: SandboxSection, progress: Callable[[str, int, int], None] | None = None) -> SelfTest:
-    """Judge HumanEval's references, the odd programs and the forgeries."""
-    references = [problem.job(problem.gold) for problem in humaneval.load_problems()]
+def run_self_test(
+    sandbox: SandboxSection,
+    benchmarks: Sequence[Benchmark],
+    progress: Callable[[str, int, int], None] | None = None,
+) -> SelfTest:
+    """Judge the benchmarks' references, the odd programs and the forgeries."""
+    references = {benchmark.title: [p.job(p.gold) for p in benchmark.problems] for benchmark in benchmarks}
     correct = [forgeries.job(name, program) for name, program in forgeries.CORRECT.items()]
     forged = [forgeries.job(name, program) for name, program in forgeries.FORGERIES.items()]
-    total, done = len(references) + len(correct) + len(forged), 0
+    total, done = sum(map(len, references.values())) + len(correct) + len(forged), 0
 
     def judged(_: Verdict) -> None:
         nonlocal done
@@ -48,7 +53,7 @@ def run_self_test(sandbox: SandboxSection, progress: Callable[[str, int, int], N
             progress("judge", done, total)
 
     with JudgePool(sandbox) as pool:
-        of_references = pool.judge(references, judged)
+        of_references = {title: pool.judge(jobs, judged) for title, jobs in references.items()}
         isolation = pool.isolation
     # These need next to no time; some forgeries take all there is.
     with JudgePool(sandbox.model_copy(update={"cpu_seconds": min(1.0, sandbox.cpu_seconds)})) as pool:
@@ -85,7 +90,7 @@ _ATTEMPTS = {
 
 def check_sandbox(sandbox: SandboxSection) -> tuple[Isolation, list[Attempt]]:
     """Let programs try what they must not, one by one, and see."""
-    places = {"package": os.path.abspath(humaneval.__file__), "home": os.path.expanduser("~")}
+    places = {"package": os.path.abspath(__file__), "home": os.path.expanduser("~")}
     jobs = [_attempt(what, action.format(**places)) for what, action in _ATTEMPTS.items()]
     with JudgePool(sandbox.model_copy(update={"min_level": "none"})) as pool:
         verdicts = pool.judge(jobs)

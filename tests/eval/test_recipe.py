@@ -79,6 +79,27 @@ def test_a_checkpoint_is_scored_and_a_second_run_reuses_it(recipe, checkpoint, t
     assert (tmp_path / "humaneval" / "samples.jsonl").read_bytes() == before
 
 
+def test_two_processes_share_the_prompts(checkpoint, tmp_path):
+    def run(*launcher, folder):
+        arguments = [*_small(checkpoint, folder), "tasks.infilling.path=absent.jsonl.gz"]
+        command = [sys.executable, *launcher, str(RECIPE), *map(str, arguments)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
+
+    alone = run(folder=tmp_path / "alone")
+    together = run("-m", "composer.cli.launcher", "-n", "2", folder=tmp_path / "together")
+    for result in (alone, together):
+        assert "pass@1" in result.stdout
+        assert "tasks.infilling.path: there is no file absent.jsonl.gz" in result.stdout + result.stderr
+    assert alone.returncode == 2
+    for name in ("verdicts.humaneval-1.jsonl", "gold.jsonl"):
+        files = [tmp_path / run / "humaneval" / name for run in ("alone", "together")]
+        ids = [[json.loads(line)["task_id"] for line in file.read_text().splitlines()] for file in files]
+        assert ids[0] == ids[1]
+    texts = [(tmp_path / run / "humaneval" / "samples.jsonl").read_text() for run in ("alone", "together")]
+    assert texts[0] == texts[1]
+
+
 def test_a_dry_run_says_what_would_run_and_writes_nothing(recipe, checkpoint, tmp_path):
     code, out, _ = recipe(*_small(checkpoint, tmp_path / "out"), "--dry-run")
     assert code in (0, None)

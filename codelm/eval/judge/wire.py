@@ -16,6 +16,7 @@ from typing import Any
 MAX_FRAME = 16 << 20
 _MAX_DEPTH = 200
 _LONGEST_PLAIN_INT = 1 << 63
+_PLAIN = {str, float, bool, int, type(None)}
 
 
 class NotLiteral(Exception):
@@ -48,6 +49,8 @@ def encode(value: Any, depth: int = 0) -> Any:
         return number if -_LONGEST_PLAIN_INT < number < _LONGEST_PLAIN_INT else {"int": hex(number)}
     if isinstance(value, float):
         return float.__add__(value, 0.0) if value == value else float("nan")
+    if kind is list and set(map(type, value)) <= _PLAIN and _fits(value):
+        return value  # a million of them takes no time
     if isinstance(value, list):
         return [encode(item, depth + 1) for item in list.__iter__(value)]
     if isinstance(value, tuple):
@@ -71,6 +74,12 @@ def encode(value: Any, depth: int = 0) -> Any:
     return _refuse(value)
 
 
+def _fits(values: list[Any]) -> bool:
+    """Whether JSON can hold the integers among plain values."""
+    whole = [value for value in values if type(value) is int]
+    return not whole or (min(whole) > -_LONGEST_PLAIN_INT and max(whole) < _LONGEST_PLAIN_INT)
+
+
 def _refuse(value: Any) -> Any:
     raise NotLiteral(f"a value of type {type(value).__name__}")
 
@@ -89,7 +98,7 @@ def decode(value: Any) -> Any:
 
 def _decode(value: Any) -> Any:
     if isinstance(value, list):
-        return [_decode(item) for item in value]
+        return value if set(map(type, value)) <= _PLAIN else [_decode(item) for item in value]
     if not isinstance(value, dict):
         return value
     ((tag, body),) = value.items()

@@ -87,8 +87,9 @@ class CodeEval(Callback):
         if failures:
             log.warning("code evaluation at batch %d was left out: %s", batch, failures[0])
             return
+        whole = [part for part in parts if not isinstance(part, str)]
         try:
-            self.judging.begin(batch, {name: self._joined(name, parts, settings[name]) for name in self.tasks})
+            self.judging.begin(batch, {name: self._joined(name, whole, settings[name]) for name in self.tasks})
         except OSError as error:
             log.warning("code evaluation at batch %d was left out: %s", batch, error)
 
