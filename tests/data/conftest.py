@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from codelm.config.data import DataConfig
 
@@ -22,6 +23,10 @@ GIT = {
     "GIT_COMMITTER_DATE": "2020-01-01T00:00:00Z",
     "GIT_CONFIG_GLOBAL": os.devnull,
 }
+
+# A deadline would be a measure of what else the machine does.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 
 def run_git(folder: Path, *arguments: str) -> str:
