@@ -1,12 +1,14 @@
-"""The files of yamls/finetune really run: made tiny and local by overrides, nothing else of them is changed."""
+"""The files of yamls/finetune really run, scaled down as a user can do it; nothing else of them is changed."""
 
 import json
 import subprocess
 import sysconfig
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
+from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from codelm.config import load_config
 from codelm.config.data import DataConfig
@@ -18,7 +20,8 @@ from codelm.model.saving import save_transformers
 from codelm.tokenizer import load_tokenizer
 from codelm.train.run import train
 
-YAMLS = Path(__file__).parents[2] / "yamls" / "finetune"
+ROOT = Path(__file__).parents[2]
+YAMLS = ROOT / "yamls" / "finetune"
 SHAPE = {"d_model": 32, "n_heads": 4, "n_layers": 1}
 
 
@@ -42,34 +45,27 @@ def base(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def prepared(name: str, base: Path, output: Path, *overrides: str) -> Path:
-    small = ["max_seq_len=256", "num_workers=1", f"tokenizer.path={base}", f"output_folder={output}"]
+    small = [str(ROOT / "yamls" / "scale_down_data.yaml"), f"tokenizer.path={base}", f"output_folder={output}"]
     config = load_config("data", str(YAMLS / name), [*small, *overrides])
     assert isinstance(config, DataConfig)
     prepare(config)
     return output
 
 
-def trained(name: str, base: Path, data: Path, *overrides: str) -> dict[str, float]:
-    """All that two batches log."""
-    small = [
-        "max_seq_len=256",
-        f"model={json.dumps({'name': 'replit_code', 'size': None, **SHAPE})}",
-        f"load_path={base}",
-        f"tokenizer.path={data}/tokenizer",
-        f"train_data.path={data}",
-        "train_data.num_workers=0",
-        "max_duration=2ba",
-        "global_train_batch_size=4",
-        "device_train_microbatch_size=2",
-        "scheduler.t_warmup=1ba",
-        "fsdp_config=null",
-        "device=cpu",
-        f"save_folder={data.parent}/checkpoints",
-    ]
-    config = load_config("train", str(YAMLS / name), [*small, *overrides])
+def of_ours(base: Path) -> list[str]:
+    """A run of our model: scaled down, and to the shape of `base`."""
+    shape = [f"model.{key}={value}" for key, value in SHAPE.items()]
+    return [str(ROOT / "yamls" / "scale_down.yaml"), *shape, f"load_path={base}"]
+
+
+def trained(name: str, data: Path, small: list[str], *overrides: str) -> dict[str, float]:
+    """All that the run logs."""
+    folder = data.parent / Path(name).stem
+    paths = [f"tokenizer.path={data}/tokenizer", f"train_data.path={data}", f"save_folder={folder}"]
+    config = load_config("train", str(YAMLS / name), [*small, *paths, *overrides])
     assert isinstance(config, TrainConfig)
     train(config)
-    lines = (data.parent / "checkpoints" / "metrics.jsonl").read_text().splitlines()
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
     return {key: value for line in lines for key, value in json.loads(line).items()}
 
 
@@ -90,7 +86,7 @@ def repositories(folder: Path) -> Path:
     return folder
 
 
-def test_private_repositories(base: Path, corpus: Path, tmp_path: Path) -> None:
+def test_private_repositories_by_all_weights_and_by_adapters(base: Path, corpus: Path, tmp_path: Path) -> None:
     source = f"sources.repositories.path={repositories(tmp_path / 'repositories')}"
     data = prepared("private_data.yaml", base, tmp_path / "data", source, "split.validation=0.6")
     manifest = load_manifest(data)
@@ -98,21 +94,34 @@ def test_private_repositories(base: Path, corpus: Path, tmp_path: Path) -> None:
     assert "__init__.py" in documents
     assert "settings.py" not in documents
     assert {"train", "validation"} <= set(manifest.splits)
-    logged = trained(
-        "private.yaml",
-        base,
-        data,
+    paths = [
         f"train_data.replay.path={corpus}",
         f"eval_data.private.path={data}",
         f"eval_data.before.path={corpus}",
         "eval_data.private.max_samples_per_language=2",
         "eval_data.before.max_samples_per_language=2",
-    )
-    measured = {key for key in logged if key.endswith("BitsPerByte")}
-    assert measured >= {f"metrics/{name}/python/BitsPerByte" for name in ("private", "before")}
+    ]
+    for name in ("private", *(["lora"] if find_spec("peft") else [])):
+        logged = trained(f"{name}.yaml", data, of_ours(base), *paths)
+        measured = {key for key in logged if key.endswith("BitsPerByte")}
+        assert measured >= {f"metrics/{name}/python/BitsPerByte" for name in ("private", "before")}
+        newest = (tmp_path / name / "latest").resolve()
+        assert (newest / "adapter_config.json").is_file() == (name == "lora")
 
 
-def test_instructions(base: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def qwen(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of transformers, with the layers of few bits."""
+    torch.manual_seed(0)
+    vocab_size = load_tokenizer(corpus / "tokenizer").vocab_size
+    fields = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = Qwen2Config(**fields, num_key_value_heads=2, vocab_size=vocab_size, max_position_embeddings=256)
+    folder = tmp_path_factory.mktemp("qwen") / "checkpoint"
+    save_transformers(Qwen2ForCausalLM(config).state_dict(), config, corpus / "tokenizer", folder)
+    return folder
+
+
+def test_instructions_by_all_weights_and_over_four_bits(base: Path, qwen: Path, tmp_path: Path) -> None:
     rows = [
         {
             "messages": [
@@ -126,5 +135,10 @@ def test_instructions(base: Path, tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     source = f"sources.conversations.files=[{tmp_path}/*.jsonl]"
     data = prepared("instructions_data.yaml", base, tmp_path / "data", source, "split.by=file", "split.validation=0.2")
-    logged = trained("instructions.yaml", base, data, f"eval_data.heldout.path={data}")
+    paths = f"eval_data.heldout.path={data}"
+    logged = trained("instructions.yaml", data, of_ours(base), paths)
     assert logged["metrics/instructions/BitsPerByte"] > 0
+    if find_spec("peft") and find_spec("bitsandbytes"):
+        small = [str(ROOT / "yamls" / "scale_down_run.yaml"), f"model.pretrained_model_name_or_path={qwen}"]
+        logged = trained("qlora.yaml", data, small, paths)
+        assert logged["metrics/instructions/BitsPerByte"] > 0
