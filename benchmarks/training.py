@@ -12,10 +12,11 @@ clipping, fp32. Every contestant is a process of its own; they take turns. Print
     python -m venv foundry && foundry/bin/pip install llm-foundry==0.22.0       (7 GB)
     python benchmarks/training.py --foundry foundry/bin/python
 
-Without --foundry only our own part runs. One thread; with --clock cpu seconds of a step are CPU time, on a busy machine.
+Without --foundry only our own part runs. One thread; on a busy machine --clock cpu counts the CPU time of a step.
 """
 
 import argparse
+import itertools
 import json
 import os
 import resource
@@ -53,7 +54,11 @@ def main() -> None:
             for name, runs in found.items():
                 runs.append(run(name, folder, args))
                 print(f"{name:24}{json.dumps(runs[-1])}", file=sys.stderr, flush=True)
-        report({name: {key: statistics.median(r[key] for r in runs) for key in runs[0]} for name, runs in found.items()})
+        report({name: median_of(runs) for name, runs in found.items()})
+
+
+def median_of(runs: list[dict[str, float]]) -> dict[str, float]:
+    return {key: statistics.median(run[key] for run in runs) for key in runs[0]}
 
 
 def parse() -> argparse.Namespace:
@@ -200,7 +205,7 @@ def work(worker: str, folder: Path, args: argparse.Namespace) -> None:
         rows = [json.loads(line) for line in (folder / "checkpoints/metrics.jsonl").read_text().splitlines()]
         shares = [row[DATA_WAIT] for row in rows if DATA_WAIT in row]
         extra["data_wait_share"] = statistics.median(shares) if shares else float("nan")
-    steps = [after - before for before, after in zip(ends, ends[1:], strict=False)][WARM:]
+    steps = [after - before for before, after in itertools.pairwise(ends)][WARM:]
     found = {
         "tokens_per_s": args.batch * SEQ / statistics.median(steps),
         "step_ms": 1e3 * statistics.median(steps),

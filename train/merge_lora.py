@@ -16,9 +16,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", help="a checkpoint with adapters, a run's save_folder, or a folder of peft's")
     parser.add_argument("-o", "--output", type=Path, required=True, help="the folder to write; it must not exist")
-    parser.add_argument(
-        "--dtype", choices=("float32", "bfloat16", "float16"), help="of the weights; default: as is"
-    )
+    parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="of the weights; default: as is")
     arguments = parser.parse_args()
     if arguments.output.exists():
         raise CheckpointError(f"{arguments.output} already exists; name another folder or remove it")

@@ -60,8 +60,8 @@ class TrainConfig(Section):
     save_async: bool = False
     """Write checkpoints in the background from a copy in the host's memory, while training goes on."""
     save_remote: RemoteFolder | None = None
-    """A URL that fsspec opens (s3://bucket/folder, gs://…, file:///…): each finished checkpoint is uploaded there, and a
-    run whose save_folder is empty goes on from the newest one there.
+    """A URL that fsspec opens (s3://bucket/folder, gs://…, file:///…): each finished checkpoint is uploaded there, and
+    a run whose save_folder is empty goes on from the newest one there.
     """
     autoresume: bool = True
     """Continue from the newest whole checkpoint in save_folder."""

@@ -148,9 +148,7 @@ def _key(name: str) -> str:
 LISTED = (*sorted(PERMISSIVE), *_OTHERS)
 """All identifiers that are known here; SPDX lists rarer ones besides."""
 
-_BY_KEY = {_key(id): id for id in LISTED} | {
-    key: id for id, keys in _NAMES.items() for key in keys.split("|")
-}
+_BY_KEY = {_key(id): id for id in LISTED} | {key: id for id, keys in _NAMES.items() for key in keys.split("|")}
 _BY_LOWER = {id.lower(): id for id in (*LISTED, *EXCEPTIONS, PROPRIETARY, ALL_RIGHTS_RESERVED)}
 
 

@@ -78,5 +78,5 @@ def test_the_microbatch_size_may_be_auto(load):
 
 @pytest.mark.parametrize("given", ["0", "-1", "large", "1.5", "true"])
 def test_no_other_word_is_a_microbatch_size(load, given):
-    with pytest.raises(ConfigError, match="device_train_microbatch_size: .*whole number above 0, or auto"):
+    with pytest.raises(ConfigError, match=r"device_train_microbatch_size: .*whole number above 0, or auto"):
         load(f"device_train_microbatch_size={given}")
