@@ -33,8 +33,8 @@ _CAUSES = (
 _SAID = {
     "flaky": "they did not pass every time, or not in another order",
     "ended the run": "they end the process, or its group, that they run in",
-    "too slow": "they were silent for too long",
-    "never-ran": "the tests before them in their file ended the run too often",
+    "too slow": "they took too long",
+    "never-ran": "their run ended before they began",
 }
 
 

@@ -14,7 +14,7 @@ class BuildSettings:
 
     Attributes:
         repeats: the suite runs so often; a test that does not pass each time is left out.
-        test_seconds: a test that is silent for longer is left out.
+        test_seconds: a test that takes longer is left out.
         min_lines, max_lines: of a body, without empty lines and comments.
         blocks, statements: masks of these kinds in each function.
         most_tests: that judge one mask.

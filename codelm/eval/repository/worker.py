@@ -32,7 +32,7 @@ class Run:
         ids: the tests to run, in this order; None means all that `targets` hold.
         targets: paths or ids to collect from; by default those of `ids`.
         files: new texts of files, by path: what is judged.
-        silence_seconds: a test may be silent for so long.
+        silence_seconds: a test may take so long.
         first_failure_ends: what comes behind the first failed test is not run.
     """
 

@@ -9,7 +9,7 @@ from codelm.eval.repository.build import build
 from codelm.eval.repository.gates import GateSettings
 from codelm.eval.repository.settings import BuildSettings
 
-SETTINGS = BuildSettings(test_seconds=4.0, repeats=2, statements=1, gates=GateSettings(mutants=4))
+SETTINGS = BuildSettings(test_seconds=8.0, repeats=2, statements=1, gates=GateSettings(mutants=4))
 FILES = {
     "shop/__init__.py": "",
     "shop/money.py": '''
@@ -154,7 +154,7 @@ def shop(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def built(shop, tmp_path_factory):
-    """The benchmark of the shop; a hanging test is given up after four seconds."""
+    """The benchmark of the shop; a hanging test is given up after eight seconds."""
     return build(str(shop), sys.executable, tmp_path_factory.mktemp("bench") / "shop", SETTINGS, workers=2)
 
 

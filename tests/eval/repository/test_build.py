@@ -30,7 +30,7 @@ def test_every_trouble_is_one_sentence(built):
     assert "tests/test_money.py::test_fails: " in said
     assert "1 need what the sandbox denies" in said
     assert "they end the process, or its group" in said
-    assert "they were silent for too long (the first is tests/test_trouble.py::test_hangs)" in said
+    assert "they took too long (the first is tests/test_trouble.py::test_hangs)" in said
 
 
 def test_a_test_that_writes_into_the_repository_changes_nothing(built, shop):
