@@ -15,8 +15,8 @@ _LONGEST = 500
 
 class _Run:
     def __init__(self, section: MlflowSection, folder: Path, run: RunInfo) -> None:
-        import mlflow
-        from mlflow.tracking import MlflowClient
+        import mlflow  # pyright: ignore[reportMissingImports]
+        from mlflow.tracking import MlflowClient  # pyright: ignore[reportMissingImports]
 
         self.entities: Any = mlflow.entities
         uri = section.tracking_uri or (folder / "mlflow").resolve().as_uri()

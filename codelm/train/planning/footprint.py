@@ -206,7 +206,7 @@ def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
 @contextlib.contextmanager
 def _chunks_of(elements: int) -> Iterator[None]:
     before = model_loss.chunk_elements
-    model_loss.chunk_elements = lambda _: elements
+    model_loss.chunk_elements = lambda device_type: elements
     try:
         yield
     finally:
@@ -229,7 +229,7 @@ class _Fused:
 @contextlib.contextmanager
 def _fused_attention() -> Iterator[None]:
     before = modeling.plan_attention
-    modeling.plan_attention = lambda *_: _Fused()
+    modeling.plan_attention = lambda *_: _Fused()  # pyright: ignore[reportAttributeAccessIssue]
     try:
         yield
     finally:
