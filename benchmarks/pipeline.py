@@ -1,8 +1,13 @@
 """The whole preparation of a corpus, all stages on, on one core: MB of source a second, and peak memory as it grows.
 
-Every folder in CORPUS is a repository. A tenth of the folders and all of them are prepared by processes of their own
-with one worker, filters, licences, secrets, near duplicates, decontamination, tokenising and packing included, with a
-tokenizer that exists. MB are those of the files that are read; seconds are CPU time, by stage.
+Every folder in CORPUS is a repository. All of them and a part are prepared by processes of their own with one worker,
+filters, licences, secrets, near duplicates, decontamination, tokenising and packing included, with a tokenizer that
+exists. MB are those of the files that are read; seconds are CPU time, by stage.
+
+A file is held in memory as a whole, and SentencePiece takes some 200 bytes a token while it encodes one, so that the
+file of the most tokens decides how high the peak is, and whether a corpus has such a file is chance. The question is
+what more files do. The part therefore is every tenth folder by size, and besides the one with the file of the most
+tokens that is kept of the whole corpus: both encode that file.
 
     python benchmarks/pipeline.py CORPUS --tokenizer runs/quickstart/data/tokenizer
 """
@@ -10,7 +15,6 @@ tokenizer that exists. MB are those of the files that are read; seconds are CPU 
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -18,6 +22,7 @@ import time
 from pathlib import Path
 
 from codelm.config.data import DataConfig
+from codelm.data.packing.pack import DOCUMENTS_FILE
 from codelm.data.prepare import prepare
 from codelm.data.stages.progress import LISTING
 
@@ -32,11 +37,11 @@ def main() -> None:
     packages = sorted(entry.name for entry in os.scandir(args.corpus) if entry.is_dir())
     # Every tenth by size, so that both parts hold small and large ones.
     by_size = sorted(packages, key=lambda name: (size_of(Path(args.corpus) / name), name))
-    part = by_size[args.part // 2 :: args.part]
-    found = {}
-    for name, chosen in (("part", part), ("all", packages)):
-        found[name] = run(args, chosen)
-        report(name, len(chosen), found[name])
+    found = {"all": run(args, packages)}
+    report("all", len(packages), found["all"])
+    part = sorted({*by_size[args.part // 2 :: args.part], found["all"]["largest"]["repository"]})
+    found["part"] = run(args, part)
+    report("part", len(part), found["part"])
     growth = found["all"]["peak_mb"] / found["part"]["peak_mb"]
     times = found["all"]["read_mb"] / found["part"]["read_mb"]
     speed = found["all"]["read_mb"] / found["all"]["cpu_seconds"]
@@ -69,6 +74,7 @@ def measure(args: argparse.Namespace) -> dict:
         for number, package in enumerate(args.worker)
     }
     stages: dict[str, float] = {}
+    peaks: dict[str, float] = {}
     read = 0
     last = time.process_time()
 
@@ -76,6 +82,7 @@ def measure(args: argparse.Namespace) -> dict:
         nonlocal last, read
         now = time.process_time()
         stages[stage] = stages.get(stage, 0.0) + now - last
+        peaks[stage] = max(peaks.get(stage, 0.0), peak_since_last_asked())
         last = now
         if stage == "clean" and total is not None:
             read = total
@@ -92,24 +99,43 @@ def measure(args: argparse.Namespace) -> dict:
             }
         )
         prepared = prepare(config, progress)
+        cpu_seconds = time.process_time()
+        largest = file_of_most_tokens(prepared.folder)
     train = prepared.manifest.splits["train"]
     return {
+        "largest": largest,
         "stages": {stage: seconds for stage, seconds in stages.items() if seconds > 0.05 or stage == LISTING},
         "read_mb": read / 1e6,
         "kept_mb": sum(stream.bytes for stream in train.values()) / 1e6,
-        "cpu_seconds": time.process_time(),
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
+        "cpu_seconds": cpu_seconds,
+        "peaks": peaks,
+        "peak_mb": max(peaks.values()),
     }
+
+
+def peak_since_last_asked() -> float:
+    """The most memory in MB that was resident since the last call: Linux keeps the mark, and takes it down."""
+    marks = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    Path("/proc/self/clear_refs").write_text("5")
+    return int(marks["VmHWM"].split()[0]) * 1024 / 1e6
+
+
+def file_of_most_tokens(folder: Path) -> dict:
+    """Its line in a list of documents."""
+    lines = (json.loads(line) for file in folder.rglob(DOCUMENTS_FILE) for line in file.open(encoding="utf-8"))
+    return max(lines, key=lambda fields: (fields["tokens"], fields["path"]))
 
 
 def report(name: str, packages: int, found: dict) -> None:
     print(
         f"{name}: {packages} repositories, {found['read_mb']:.1f} MB read, {found['kept_mb']:.1f} MB kept for training,"
         f" {found['cpu_seconds']:.1f} s of CPU, {found['read_mb'] / found['cpu_seconds']:.2f} MB/s,"
-        f" peak {found['peak_mb']:.0f} MB"
+        f" peak {found['peak_mb']:.0f} MB, most tokens in a file {found['largest']['tokens']:,}"
+        f" ({found['largest']['repository']}, {found['largest']['bytes'] / 1e3:.0f} kB)"
     )
     for stage, seconds in found["stages"].items():
-        print(f"  {stage:<18}{seconds:>8.1f} s{found['read_mb'] / max(seconds, 1e-9):>10.1f} MB/s")
+        speed, peak = found["read_mb"] / max(seconds, 1e-9), found["peaks"][stage]
+        print(f"  {stage:<18}{seconds:>8.1f} s{speed:>10.1f} MB/s{peak:>8.0f} MB")
 
 
 if __name__ == "__main__":

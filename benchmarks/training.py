@@ -82,6 +82,7 @@ def prepare(folder: Path, args: argparse.Namespace) -> None:
     from codelm.config.data import DataConfig
     from codelm.data.prepare import prepare as prepare_data
     from codelm.data.reading.corpus import open_corpus
+    from codelm.data.reading.remote import ShardCache
     from codelm.model.saving import write_tokenizer
     from codelm.tokenizer import load_tokenizer
 
@@ -113,7 +114,7 @@ def prepare(folder: Path, args: argparse.Namespace) -> None:
     (folder / "ours.yaml").write_text(json.dumps(ours))
     if not args.foundry:
         return
-    reader = open_corpus(str(folder / "data"), None).reader("train", "python")
+    reader = open_corpus(str(folder / "data"), lambda: ShardCache(folder / "cache")).reader("train", "python")
     np.save(folder / "rows.npy", reader.read(range(min(len(reader), args.steps * args.batch))).tokens)
     (folder / "tokenizer").mkdir()
     write_tokenizer(load_tokenizer(folder / "data/tokenizer"), folder / "tokenizer", {"max_seq_len": SEQ})

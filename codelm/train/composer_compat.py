@@ -76,7 +76,7 @@ def _autocast_on_cpu() -> None:
 
     composer_precision.get_precision_context = composer_trainer.get_precision_context = autocasting
     for checking in (composer_trainer, dist_strategy, prepare_distributed):
-        checking._validate_precision = lambda precision, device: None
+        checking._validate_precision = lambda precision, device: None  # pyright: ignore
 
 
 def _survive_batches_without_loss() -> None:

@@ -30,7 +30,7 @@ class _Run:
             id=_id_of(folder),
             resume="allow",
             dir=str(folder),
-            mode=_mode(section, wandb),
+            mode=_mode(section, wandb),  # pyright: ignore
             settings=wandb.Settings(silent=True, console="off"),
         )
 

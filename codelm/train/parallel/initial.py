@@ -73,7 +73,7 @@ class FirstWeights:
         draw_module(self.model, self.names[module], module, self.seed, set())
 
 
-def without_memory(build: Callable[[], PreTrainedModel]) -> PreTrainedModel:
+def without_memory[T](build: Callable[[], T]) -> T:
     """Build a model whose parameters have shapes and no values; its buffers are real."""
     with _parameters_on_meta():
         return build()
@@ -120,10 +120,10 @@ def _parameters_on_meta() -> Iterator[None]:
         # Tied weights are registered again, and stay one.
         if parameter is not None and not parameter.is_meta:
             shell = nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad)
-            shell.__dict__.update(parameter.__dict__)
+            shell.__dict__.update(parameter.__dict__)  # pyright: ignore
             module._parameters[name] = shell
 
-    nn.Module.register_parameter = registering
+    nn.Module.register_parameter = registering  # pyright: ignore
     try:
         yield
     finally:
