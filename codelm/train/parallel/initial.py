@@ -10,6 +10,7 @@ import contextlib
 import copy
 import hashlib
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -17,6 +18,9 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers import PreTrainedModel
 
 from codelm.model import ReplitCodeConfig, ReplitCodeForCausalLM
+
+
+T = TypeVar("T")
 
 
 def draw_weights(model: PreTrainedModel, seed: int) -> None:
@@ -73,7 +77,7 @@ class FirstWeights:
         draw_module(self.model, self.names[module], module, self.seed, set())
 
 
-def without_memory[T](build: Callable[[], T]) -> T:
+def without_memory(build: Callable[[], T]) -> T:
     """Build a model whose parameters have shapes and no values; its buffers are real."""
     with _parameters_on_meta():
         return build()
