@@ -19,7 +19,6 @@ from transformers import PreTrainedModel
 
 from codelm.model import ReplitCodeConfig, ReplitCodeForCausalLM
 
-
 T = TypeVar("T")
 
 
