@@ -30,6 +30,13 @@ class Ended:
         return "\n".join(self.output.strip().splitlines()[-4:])
 
 
+def _parent(pid: int) -> int | None:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return None
+
+
 class Launcher:
     """Composer's launcher, kept warm."""
 
@@ -46,6 +53,8 @@ class Launcher:
 
     def begin(self, settings: dict[str, Any], fault: dict[str, Any] | None = None, ranks: int = 2) -> None:
         """Start ranks."""
+        for left in self.folder.glob("*"):
+            left.unlink()
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -78,12 +87,11 @@ class Launcher:
         raise TimeoutError("no rank was started")
 
     def kill(self, pids: list[int]) -> None:
-        """SIGKILL."""
-        for pid in pids:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+        """SIGKILL to those of `pids()` that are still there; a number may by now be another's process."""
+        family = {self.process.pid, *self.pids()}
+        ours = [pid for pid in pids if _parent(pid) in family]
+        for pid in ours:
+            os.kill(pid, signal.SIGKILL)
 
 
 @pytest.fixture(scope="session")

@@ -154,8 +154,6 @@ def serve() -> None:
     for line in sys.stdin:
         request = json.loads(line)
         folder = Path(request["folder"])
-        for left in folder.glob("*"):
-            left.unlink()
         warm_up(request["settings"]["tokenizer"]["path"], warm)
         pid = os.fork()
         if pid == 0:
