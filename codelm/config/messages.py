@@ -9,7 +9,7 @@ from pydantic_core import ErrorDetails
 from codelm.config.fields import Section
 from codelm.config.renamed import LANGUAGE_ALIASES, RENAMED, VALUES
 from codelm.config.shape import every_key, field_at, models_at, names, path_of, shape
-from codelm.config.suggest import closest
+from codelm.config.suggest import closest, slips
 from codelm.config.tree import COMMAND_LINE, KeyPath, Node, Problem, dotted, find, place_of
 from codelm.languages import LANGUAGES
 
@@ -242,7 +242,9 @@ def _unknown_key(path: KeyPath, kind: str, schema: type[Section], values: dict, 
         return f"unknown key; {advice}"
     if near := closest(key, siblings, limit=1):
         guessed.add((*section, near))
-        return f"unknown key; did you mean `{near}`?"
+        # `load_in_bit` may be load_in_4bit as well as load_in_8bit.
+        also = sorted(other for other in siblings if other != near and slips(key, other) == slips(key, near))
+        return f"unknown key; did you mean {' or '.join(f'`{name}`' for name in (near, *also))}?"
     if key == "extends":
         return "unknown key; `extends` stands at the top of a file only"
     others = {".".join(map(str, other)): other for other, _ in every_key(schema) if other[:-1] != section}

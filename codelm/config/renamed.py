@@ -130,7 +130,7 @@ _TRAIN = {
     "fsdp_config.auto_wrap": "decoder blocks are always wrapped; delete the key",
     "fsdp_config.backward_prefetch_limit": "there is no such setting; delete the key",
     "fsdp_config.cpu_offload": "Composer does not offload weights; delete the key",
-    "fsdp_config.device_mesh": "write `fsdp_config.data_parallel_replicate_degree` and `data_parallel_shard_degree`",
+    "fsdp_config.device_mesh": "write `fsdp_config.data_parallel_replicate_degree`, `….data_parallel_shard_degree`",
     "fsdp_config.flatten_parameters": "there is no such setting; delete the key",
     "fsdp_config.forward_prefetch_limit": "there is no such setting; delete the key",
     "fsdp_config.ignored_modules": "all weights are sharded; delete the key",
@@ -145,11 +145,8 @@ _TRAIN = {
     "fsdp_config.te_checkpoint_wrapper": "Transformer Engine is not used; delete the key",
     "fsdp_config.te_shard_fp8_weight": "Transformer Engine is not used; delete the key",
     "fsdp_config.use_orig_params": "it is always true; delete the key",
-    "callbacks.speed_monitor": "speed is always measured and logged; delete the key",
     "callbacks.lr_monitor": "the learning rate is always logged; delete the key",
-    "callbacks.memory_monitor": "there is no such callback; delete the key",
     "callbacks.runtime_estimator": "the time left is always shown; delete the key",
-    "callbacks.hf_checkpointer": "every checkpoint is a transformers folder already; delete the key",
 }
 _DATA = {
     "concat_tokens": "write `max_seq_len`",

@@ -128,7 +128,10 @@ def test_the_schema_accepts_what_loads(kind, write):
 
 @pytest.mark.parametrize("path", YAMLS, ids=[f"{path.parent.name}/{path.name}" for path in YAMLS])
 def test_the_schema_accepts_every_yaml_here_for_one_kind(path):
-    assert [kind for kind in SCHEMAS if fits(kind, path.read_text(encoding="utf-8"))] != []
+    text = path.read_text(encoding="utf-8")
+    # Laid over another file, as by `extends`.
+    over = "extends: x.yaml\n" if path.stem.startswith("scale_down") else ""
+    assert [kind for kind in SCHEMAS if fits(kind, over + text)] != []
 
 
 ACCEPTED = [
