@@ -1,5 +1,6 @@
 """Launches of several ranks through Composer's launcher, kept warm: see forked.py."""
 
+import contextlib
 import json
 import os
 import signal
@@ -91,7 +92,8 @@ class Launcher:
         family = {self.process.pid, *self.pids()}
         ours = [pid for pid in pids if _parent(pid) in family]
         for pid in ours:
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 @pytest.fixture(scope="session")
