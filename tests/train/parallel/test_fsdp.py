@@ -114,7 +114,8 @@ def test_fsdp2_spreads_3b_over_256_ranks_and_no_rank_holds_more_than_its_part(
 ) -> None:
     # Drawing 2.7 billion numbers takes a minute; where they go is settled before.
     monkeypatch.setattr(prepare_distributed, "meta_init", lambda model: None)
-    architecture = ReplitCodeConfig(**SIZES["3b"], vocab_size=32768, max_seq_len=2048)
+    shape: dict[str, Any] = SIZES["3b"]
+    architecture = ReplitCodeConfig(**shape, vocab_size=32768, max_seq_len=2048)
     model = ComposerCausalLM(shapes_only(architecture, 17), torch.zeros(32768, dtype=torch.long))
     whole = sum(parameter.numel() for parameter in model.parameters())
     assert whole > 2.5e9
@@ -149,4 +150,6 @@ def test_fsdp1_wraps_every_block_with_the_strategy_that_was_asked_for(
     wrapped = [module for module in model.modules() if isinstance(module, FullyShardedDataParallel)]
     assert len(wrapped) == 3
     assert {module.sharding_strategy for module in wrapped} == {wanted}
-    assert wrapped[0].process_group.size() == (NODE if "HYBRID" in strategy else RANKS)
+    group = wrapped[0].process_group
+    assert group is not None
+    assert group.size() == (NODE if "HYBRID" in strategy else RANKS)

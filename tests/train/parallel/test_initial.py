@@ -1,5 +1,7 @@
 """First weights are a function of the seed and their names: on ranks, whole, or in another order they are the same."""
 
+from typing import Any
+
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -7,7 +9,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from codelm.model import ReplitCodeConfig, ReplitCodeForCausalLM
 from codelm.train.parallel.initial import FirstWeights, fresh_model, shapes_only, without_memory
 
-TINY = {"d_model": 64, "n_heads": 4, "vocab_size": 128, "max_seq_len": 64}
+TINY: dict[str, Any] = {"d_model": 64, "n_heads": 4, "vocab_size": 128, "max_seq_len": 64}
 
 
 def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:

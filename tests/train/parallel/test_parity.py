@@ -72,7 +72,12 @@ def one(launch: Launch) -> Found:
 def llama(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The model section of a model that is not ours, whose buffers (rotary frequencies) are in no checkpoint."""
     folder = tmp_path_factory.mktemp("llama")
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    sizes: dict[str, Any] = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+    }
     LlamaConfig(vocab_size=512, max_position_embeddings=256, tie_word_embeddings=True, **sizes).save_pretrained(folder)
     return {"name": "hf_causal_lm", "pretrained_model_name_or_path": str(folder), "pretrained": False}
 
