@@ -106,7 +106,7 @@ def test_a_place_that_hangs_does_not_hold_training_and_is_left_behind(
 
     def hangs(run: RunInfo) -> Destination:
         never.wait(60)
-        raise AssertionError
+        return Memory()
 
     began = time.monotonic()
     logged(hangs, 1000)
