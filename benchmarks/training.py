@@ -217,7 +217,7 @@ def work(worker: str, folder: Path, args: argparse.Namespace) -> None:
     (folder / "out.json").write_text(json.dumps(found))
 
 
-DATA_WAIT = "throughput/data_wait_share"
+DATA_WAIT = "time/data_wait_share"
 
 
 def tell_of_steps(step_ended: Callable[[], None]) -> None:
