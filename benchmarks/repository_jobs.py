@@ -31,9 +31,9 @@ def main() -> None:
     with RepositoryJudge(arguments.benchmark, arguments.python, arguments.workers) as judge:
         every = max(1, len(judge.benchmark.executable) // arguments.jobs)
         items = list(itertools.islice(itertools.cycle(judge.benchmark.executable[::every]), arguments.jobs))
-        judge.judge([(item, item.gold) for item in items[: 2 * arguments.workers]])
+        judge.judge([item.job(item.gold) for item in items[: 2 * arguments.workers]])
         before, started = _cpu_seconds(judge.runner.processes()), time.monotonic()
-        verdicts = judge.judge([(item, item.gold) for item in items])
+        verdicts = judge.judge([item.job(item.gold) for item in items])
         wall, cpu = time.monotonic() - started, _cpu_seconds(judge.runner.processes()) - before
         passed = sum(verdict.passed for verdict in verdicts)
         _print(f"warm, {arguments.workers} workers, {judge.isolation.describe()}", len(items), passed, wall, cpu)

@@ -20,7 +20,6 @@ from codelm.console import setup_logging
 from codelm.errors import EvaluationError, exit_on_error
 from codelm.eval import results
 from codelm.eval.benchmarks.registry import load_benchmark
-from codelm.eval.judge.pool import JudgePool
 from codelm.eval.judging import cut_samples, judge_cut
 from codelm.eval.postprocess import PROFILES
 from codelm.eval.report import write_report
@@ -39,21 +38,21 @@ def main() -> None:
     found = read_samples(args.samples, benchmark.problems)
     profile = PROFILES[args.profile]
     sandbox = SandboxSection(num_workers=args.workers, min_level=args.min_level)
-    with JudgePool(sandbox) as pool, ProgressBars() as progress:
+    with benchmark.open_judge(sandbox) as judge, ProgressBars() as progress:
         settings: dict[str, Any] = {
             "benchmark": benchmark.name,
             "problems_sha256": benchmark.sha256(),
             "samples": str(args.samples),
             "samples_sha256": hashlib.sha256(args.samples.read_bytes()).hexdigest(),
             "postprocess": profile.label,
-            "sandbox": pool.isolation.level,
-            "limits": pool.limits.to_dict(),
+            "sandbox": judge.isolation.level,
+            "limits": judge.limits.to_dict(),
         }
         results.open_folder(args.output, settings)
         cut = cut_samples(benchmark.problems, found.samples, profile)
-        judged = judge_cut(pool, benchmark.problems, cut, args.output / VERDICTS, (), progress)
+        judged = judge_cut(judge, benchmark.problems, cut, args.output / VERDICTS, (), progress)
         scores = {score.name: score for score in pass_scores(judged, settings)}
-        result = Result(benchmark.name, benchmark.title, profile.label, scores, judged, pool.isolation)
+        result = Result(benchmark.name, benchmark.title, profile.label, scores, judged, judge.isolation)
     print_result(write_report(args.output, result, benchmark), args.output)
     if found.left_out:
         raise EvaluationError(str(found.complaint()))

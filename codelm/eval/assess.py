@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from codelm.eval import results
-from codelm.eval.judge.pool import JudgePool
+from codelm.eval.judge.contract import Judge
 from codelm.eval.judging import cut_samples, judge_cut
 from codelm.eval.postprocess import Profile
 from codelm.eval.problem import Benchmark
@@ -15,7 +15,7 @@ from codelm.eval.scoring import Result, gold_score, pass_scores
 
 
 def assess(
-    pool: JudgePool,
+    judge: Judge,
     benchmark: Benchmark,
     completions: Sequence[Completion],
     gold: Mapping[str, dict[str, Any]],
@@ -36,7 +36,7 @@ def assess(
     file = results.verdicts_file(folder, profile.label) if folder else None
     others = results.other_verdicts(folder, profile.label) if folder else []
     cut = cut_samples(benchmark.problems, samples, profile)
-    judged = judge_cut(pool, benchmark.problems, cut, file, others, progress)
+    judged = judge_cut(judge, benchmark.problems, cut, file, others, progress)
     repeat = {**settings, "postprocess": profile.label}
     scores = pass_scores(judged, repeat)
     if gold:
@@ -47,7 +47,7 @@ def assess(
         profile=profile.label,
         scores={score.name: score for score in scores},
         judged=judged,
-        isolation=pool.isolation,
+        isolation=judge.isolation,
         prompts_shortened=len({c.task_id for c in completions if c.prompt_left_out}),
     )
     return result if folder is None else write_report(folder, result, benchmark)

@@ -17,7 +17,6 @@ from codelm.config.evaluation.tasks import CustomSection, TaskSection, TasksSect
 from codelm.eval import results
 from codelm.eval.assess import assess
 from codelm.eval.benchmarks.registry import load_benchmark
-from codelm.eval.judge.pool import JudgePool
 from codelm.eval.postprocess import PROFILES
 from codelm.eval.records import Completion
 
@@ -52,12 +51,8 @@ def judge_folder(folder: Path, sandbox: SandboxSection) -> None:
     """
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        waiting = unjudged(folder)
-        if not waiting:
-            return
-        with JudgePool(sandbox) as pool:
-            for place in waiting:
-                _judge(place, pool)
+        for place in unjudged(folder):
+            _judge(place, sandbox)
 
 
 def unjudged(folder: Path) -> list[Path]:
@@ -66,15 +61,16 @@ def unjudged(folder: Path) -> list[Path]:
     return [place for place in places if not (place / results.SUMMARY).exists()]
 
 
-def _judge(place: Path, pool: JudgePool) -> None:
+def _judge(place: Path, sandbox: SandboxSection) -> None:
     request = json.loads((place / REQUEST).read_text(encoding="utf-8"))
     ((name, section),) = TasksSection.model_validate(request["tasks"]).chosen().items()
     settings = json.loads((place / results.SETTINGS).read_text(encoding="utf-8"))
-    settings |= {"sandbox": pool.isolation.level, "limits": pool.limits.to_dict()}
     completions = [Completion(**row) for row in results.read_lines(place / results.SAMPLES)]
     gold = {row["task_id"]: row for row in results.read_lines(place / results.GOLD)}
     benchmark = load_benchmark(name, section)
-    assess(pool, benchmark, completions, gold, PROFILES[section.postprocess], settings, place)
+    with benchmark.open_judge(sandbox) as judge:
+        settings |= {"sandbox": judge.isolation.level, "limits": judge.limits.to_dict()}
+        assess(judge, benchmark, completions, gold, PROFILES[section.postprocess], settings, place)
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from codelm.eval import results
-from codelm.eval.judge.pool import JudgePool
+from codelm.eval.judge.contract import Judge
 from codelm.eval.judge.verdict import Verdict
 from codelm.eval.postprocess import Profile
 from codelm.eval.problem import Problem
@@ -22,7 +22,7 @@ def cut_samples(problems: Sequence[Problem], samples: Iterable[Sample], profile:
 
 
 def judge_cut(
-    pool: JudgePool,
+    judge: Judge,
     problems: Sequence[Problem],
     cut: Sequence[tuple[str, int, str]],
     file: Path | None,
@@ -73,7 +73,7 @@ def judge_cut(
             progress("judge", count, len(cut))
 
     if jobs:
-        pool.judge(jobs, judged)
+        judge.judge(jobs, judged)
     done = [Judged(task_id, number, text, _named(known[task_id, text], task_id)) for task_id, number, text in cut]
     if file is not None and jobs:
         results.write_lines(file, (judged.to_dict() for judged in done))

@@ -1,20 +1,23 @@
 """The contract between benchmarks and everything else: a problem says what the model sees, and how it is judged.
 
-A benchmark is a list of problems. Generation looks at `prompt` and `suffix`, post-processing at `form`, the judge gets
-`job(completion)`; nothing else knows where a problem comes from.
+A benchmark is a list of problems and who judges them. Generation looks at `context`, `prompt` and `suffix`,
+post-processing at `form`, the judge gets `job(completion)`; nothing else knows where a problem comes from.
 """
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from codelm.config.evaluation.sandbox import SandboxSection
+from codelm.eval.judge.contract import Judge
+from codelm.eval.judge.pool import JudgePool
 from codelm.eval.judge.verdict import Job
 
-Form = Literal["function", "program", "infill"]
+Form = Literal["function", "program", "infill", "gap"]
 """function: the completion goes on with the prompt's last function. program: it is a whole program behind a
-description. infill: it stands between prompt and suffix."""
+description. infill: it stands between prompt and suffix. gap: the same, in whole lines of a file."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,8 @@ class Problem:
         prompt: the text before the completion, to the character.
         gold: a completion that is right.
         suffix: the text behind the completion; None where the completion is the end.
+        context: text that is shown above the prompt and is no part of the program.
+        left_to_right: the suffix is not shown.
         entry_point: the function that the tests call.
         prelude: trusted source that the tests may use (imports, helper functions).
         test: trusted source that defines `check(candidate)`.
@@ -33,12 +38,16 @@ class Problem:
         patience: it may take so many times the sandbox's seconds, its tests being much work.
         language: a key of `codelm.languages.LANGUAGES`.
         lines: the completion is so many lines, and what follows does not count; None: any number.
+        kind: of one sort with others of its benchmark; scores are also given for each.
+        compared: completions are also compared with `gold`, as texts.
     """
 
     task_id: str
     prompt: str
     gold: str = ""
     suffix: str | None = None
+    context: str = ""
+    left_to_right: bool = False
     entry_point: str = ""
     prelude: str = ""
     test: str = ""
@@ -47,6 +56,13 @@ class Problem:
     form: Form = "function"
     language: str = "python"
     lines: int | None = None
+    kind: str = ""
+    compared: bool = False
+
+    @property
+    def fills_in(self) -> bool:
+        """Whether a model sees what stands behind the completion."""
+        return self.suffix is not None and not self.left_to_right
 
     def program(self, completion: str) -> str:
         """What is run: prompt, completion, suffix."""
@@ -62,6 +78,7 @@ class Problem:
             test=self.test,
             judge=self.judge,
             patience=self.patience,
+            task_id=self.task_id,
         )
 
 
@@ -73,12 +90,14 @@ class Benchmark:
         name: its key in a YAML's `tasks`, and its folder's name.
         title: as it is shown.
         left_out: a sentence for each part of it that cannot be evaluated here.
+        open_judge: starts the judge of its completions, within the bounds of the sandbox.
     """
 
     name: str
     title: str
     problems: Sequence[Problem]
     left_out: tuple[str, ...] = ()
+    open_judge: Callable[[SandboxSection], Judge] = JudgePool
 
     def sha256(self) -> str:
         """Of all that the problems say."""
@@ -89,5 +108,5 @@ class Benchmark:
 
     def prompts_sha256(self) -> str:
         """Of all that a model sees."""
-        shown = [[problem.prompt, problem.suffix] for problem in self.problems]
+        shown = [[p.context, p.prompt, p.suffix if p.fills_in else None] for p in self.problems]
         return hashlib.sha256(json.dumps(shown).encode()).hexdigest()

@@ -23,7 +23,6 @@ from codelm.eval import results
 from codelm.eval.assess import assess
 from codelm.eval.completing import END_VERSION, complete
 from codelm.eval.gold import measure_gold
-from codelm.eval.judge.pool import JudgePool
 from codelm.eval.postprocess import PROFILES
 from codelm.eval.problem import Benchmark
 from codelm.eval.prompts import Prompt, Tokenizer, build_prompts
@@ -83,9 +82,9 @@ def evaluate(
         generate_stage(model, tokenizer, benchmark, section, seed, folder, None, ranks)
         ranks.barrier()
         return None
-    with JudgePool(sandbox) as pool:
+    with benchmark.open_judge(sandbox) as judge:
         settings = describe(model, tokenizer, benchmark, section, seed, checkpoint)
-        settings |= {"sandbox": pool.isolation.level, "limits": pool.limits.to_dict()}
+        settings |= {"sandbox": judge.isolation.level, "limits": judge.limits.to_dict()}
         if folder is not None:
             results.open_folder(folder, {**settings, "weights_sha256": weights_hash(model)})
         ranks.barrier()
@@ -93,7 +92,7 @@ def evaluate(
         ranks.barrier()
         if folder is not None:
             generated = _gather(folder, generated, benchmark, section)
-        return assess(pool, benchmark, generated.in_order(), generated.gold, profile, settings, folder, progress)
+        return assess(judge, benchmark, generated.in_order(), generated.gold, profile, settings, folder, progress)
 
 
 def generate_stage(
@@ -152,8 +151,8 @@ def preview(
         EvaluationError: as `evaluate`.
     """
     prompts = build_prompts(model, tokenizer, section, benchmark.problems)
-    with JudgePool(sandbox.model_copy(update={"num_workers": 1})) as pool:
-        isolation = pool.isolation
+    with benchmark.open_judge(sandbox.model_copy(update={"num_workers": 1})) as judge:
+        isolation = judge.isolation
     shortest = min(prompts, key=lambda prompt: len(prompt.ids))
     generate(model, [shortest.ids], eos_id=tokenizer.eos_id, pad_id=tokenizer.pad_id, max_new_tokens=1)
     lengths = [len(prompt.ids) for prompt in prompts]

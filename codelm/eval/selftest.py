@@ -52,12 +52,13 @@ def run_self_test(
         if progress:
             progress("judge", done, total)
 
-    with JudgePool(sandbox) as pool:
-        of_references = {title: pool.judge(jobs, judged) for title, jobs in references.items()}
-        isolation = pool.isolation
+    of_references = {}
+    for benchmark in benchmarks:
+        with benchmark.open_judge(sandbox) as judge:
+            of_references[benchmark.title] = judge.judge(references[benchmark.title], judged)
     # These need next to no time; some forgeries take all there is.
     with JudgePool(sandbox.model_copy(update={"cpu_seconds": min(1.0, sandbox.cpu_seconds)})) as pool:
-        return SelfTest(of_references, pool.judge(correct, judged), pool.judge(forged, judged), isolation)
+        return SelfTest(of_references, pool.judge(correct, judged), pool.judge(forged, judged), pool.isolation)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -30,8 +31,8 @@ VERDICTS = "verdicts.humaneval-1.jsonl"
 
 @pytest.fixture
 def evaluate(reciter, tokenizer):
-    def call(folder=None, model=reciter, section=SECTION, tokenizer=tokenizer, **changed):
-        benchmark = load_benchmark("humaneval", section)
+    def call(folder=None, model=reciter, section=SECTION, tokenizer=tokenizer, open_judge=JudgePool, **changed):
+        benchmark = replace(load_benchmark("humaneval", section), open_judge=open_judge)
         return run.evaluate(model, tokenizer, benchmark, section, SANDBOX, **{"seed": 3, "folder": folder, **changed})
 
     return call
@@ -380,11 +381,10 @@ def test_a_preview_says_what_would_run(reciter, tokenizer):
     assert text.startswith("would complete 12 problems of HumanEval, 1 times each, on cpu in float32: prompts of ")
 
 
-def test_the_floor_is_checked_before_anything_is_generated(evaluate, reciter, monkeypatch):
+def test_the_floor_is_checked_before_anything_is_generated(evaluate, reciter):
     def refuse(*_):
         raise EvaluationError("too little isolation")
 
-    monkeypatch.setattr(run, "JudgePool", refuse)
     with pytest.raises(EvaluationError, match="too little isolation"):
-        evaluate()
+        evaluate(open_judge=refuse)
     assert reciter.calls == 0

@@ -26,6 +26,7 @@ class Job:
         test: trusted source that defines `check(candidate)`; judged in process, it sees the program's names.
         judge: one of `JUDGES`.
         patience: so many times the usual wall and CPU time, for tests that are much work.
+        task_id: of the problem, for a judge that keeps the tests itself.
     """
 
     id: str
@@ -35,6 +36,7 @@ class Job:
     test: str
     judge: str = "literal"
     patience: float = 1.0
+    task_id: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """For the wire."""

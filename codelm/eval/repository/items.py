@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from codelm.errors import EvaluationError
+from codelm.eval.judge.verdict import Job
 from codelm.eval.repository import manifest
 from codelm.eval.repository.context import Snippet, commented
 from codelm.eval.repository.copy import read_text
+from codelm.eval.repository.outcome import JUDGE
 
 ContextName = Literal["file", "repository"]
 
@@ -44,6 +46,10 @@ class Item:
         `repository` puts the snippets above the file as comments. An item without any has the same prompt either way.
         """
         return (commented(self.context) if context == "repository" else "") + self.prefix
+
+    def job(self, text: str) -> Job:
+        """A judge's job: a text in the gap."""
+        return Job(self.id, self.prefix + text + self.suffix, "", "", "", JUDGE, task_id=self.id)
 
 
 @dataclass(frozen=True)

@@ -82,12 +82,19 @@ class Runner:
         return [worker.process.pid for worker in self._all]
 
     def map(
-        self, function: Callable[[Callable[..., Ran], _Input], _Output], inputs: Iterable[_Input]
+        self,
+        function: Callable[[Callable[..., Ran], _Input], _Output],
+        inputs: Iterable[_Input],
+        give_up: Callable[[_Input, str], _Output] | None = None,
     ) -> Iterator[tuple[_Input, _Output]]:
         """Call a function on each of some inputs, several at once; results come as they are ready.
 
         Args:
             function: gets something to start runs with (`Worker.run`, on one and the same worker), and an input.
+            give_up: gives the result for an input on which two workers broke, from it and the reason.
+
+        Raises:
+            EnvironmentFailure: workers broke on an input and there is no `give_up`, or none can be started.
         """
         inputs = iter(inputs)
         running: dict[Future[_Output], _Input] = {}
@@ -100,7 +107,7 @@ class Runner:
                     except StopIteration:
                         exhausted = True
                     else:
-                        running[self._threads.submit(self._on_a_worker, function, given)] = given
+                        running[self._threads.submit(self._on_a_worker, function, given, give_up)] = given
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
                     yield running.pop(future), future.result()
@@ -108,7 +115,12 @@ class Runner:
             for future in running:
                 future.cancel()
 
-    def _on_a_worker(self, function: Callable[[Callable[..., Ran], _Input], _Output], given: _Input) -> _Output:
+    def _on_a_worker(
+        self,
+        function: Callable[[Callable[..., Ran], _Input], _Output],
+        given: _Input,
+        give_up: Callable[[_Input, str], _Output] | None,
+    ) -> _Output:
         for attempt in range(_ATTEMPTS):
             worker = self._free.get()
             try:
@@ -120,6 +132,8 @@ class Runner:
                 worker.close(in_a_hurry=True)
                 self._free.put(self._start())
                 if attempt + 1 == _ATTEMPTS:
+                    if give_up is not None:
+                        return give_up(given, str(error))
                     raise EnvironmentFailure(f"workers break on the same run: {error}") from None
             except BaseException:
                 self._free.put(worker)

@@ -17,14 +17,14 @@ def verdict(judge):
 
     def judged(text):
         (item,) = (item for item in judge.benchmark.executable if item.id == "shop/money.py::total:body")
-        ((verdict),) = judge.judge([(item, text)])
+        ((verdict),) = judge.judge([item.job(text)])
         return verdict
 
     return judged
 
 
 def test_every_reference_passes(judge):
-    verdicts = judge.judge([(item, item.gold) for item in judge.benchmark.executable])
+    verdicts = judge.judge([item.job(item.gold) for item in judge.benchmark.executable])
     assert {verdict.kind for verdict in verdicts} == {"passed"}
     assert {verdict.judge for verdict in verdicts} == {"in_process"}
 
