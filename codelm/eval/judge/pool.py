@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -30,6 +30,23 @@ _CLOSE_SECONDS = 10.0
 _ATTEMPTS = 2
 
 
+@dataclass(frozen=True)
+class Script:
+    """What a worker process runs.
+
+    Attributes:
+        settings: told to it beside the limits.
+        spare_seconds: it may take longer than a job's wall time by so much.
+    """
+
+    path: Path = _WORKER
+    settings: dict[str, Any] = field(default_factory=dict)
+    spare_seconds: float = 0.0
+
+
+_PYTHON = Script()
+
+
 @dataclass
 class _Task:
     index: int
@@ -38,11 +55,11 @@ class _Task:
 
 
 class _WorkerProcess:
-    def __init__(self, limits: Limits):
+    def __init__(self, limits: Limits, script: Script):
         self.errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
         self.process = subprocess.Popen(
             # -S and a clean environment: only the standard library, nothing of ours to read, the same hashes each time.
-            [sys.executable, "-S", "-s", "-P", "-X", "utf8", str(_WORKER)],
+            [sys.executable, "-S", "-s", "-P", "-X", "utf8", str(script.path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
@@ -62,7 +79,8 @@ class _WorkerProcess:
         self.deadline = time.monotonic() + _START_SECONDS
         self.home: str | None = None
         self.limits = limits
-        self.say({"limits": limits.to_dict()})
+        self.spare_seconds = script.spare_seconds + _GRACE_SECONDS
+        self.say({"limits": limits.to_dict(), **script.settings})
 
     def say(self, message: dict[str, Any]) -> None:
         try:
@@ -73,7 +91,7 @@ class _WorkerProcess:
 
     def assign(self, task: _Task) -> None:
         self.task = task
-        self.deadline = time.monotonic() + self.limits.wall_seconds * task.job.patience + _GRACE_SECONDS
+        self.deadline = time.monotonic() + self.limits.wall_seconds * task.job.patience + self.spare_seconds
         self.say(task.job.to_dict())
 
     def hear(self) -> tuple[dict[str, Any] | None, bool]:
@@ -130,17 +148,21 @@ def limits_of(settings: SandboxSection) -> Limits:
 class JudgePool:
     """Worker processes that judge; a context manager.
 
+    Args:
+        script: what they run; programs of Python are judged by default.
+
     Raises:
         EvaluationError: when this machine isolates less than `settings.min_level`.
         EnvironmentFailure: when no worker can be started.
     """
 
-    def __init__(self, settings: SandboxSection):
+    def __init__(self, settings: SandboxSection, script: Script = _PYTHON):
         self.limits = limits_of(settings)
+        self._script = script
         self._workers: list[_WorkerProcess] = []
         count = settings.num_workers or available_cores()
         try:
-            self._workers = [_WorkerProcess(self.limits) for _ in range(count)]
+            self._workers = [_WorkerProcess(self.limits, script) for _ in range(count)]
             self.isolation = self._greet(settings.min_level)
         except BaseException:
             self.close()
@@ -210,7 +232,7 @@ class JudgePool:
                     reason = worker.last_words() if not alive else "it went silent"
                     _log.warning("a worker of the judge broke on %s: %s", task.job.id, reason)
                     worker.close(in_a_hurry=True)
-                    self._workers[index] = _WorkerProcess(self.limits)
+                    self._workers[index] = _WorkerProcess(self.limits, self._script)
                     _await_hello(self._workers[index])
                     task.failures += 1
                     if task.failures < _ATTEMPTS:

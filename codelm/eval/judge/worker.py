@@ -114,7 +114,7 @@ class Worker:
         self.zygote.connection.close()
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self.zygote.pid, 0)
-        _empty(self.folder)
+        empty(self.folder)
         shutil.rmtree(self.home, ignore_errors=True)
 
     def judge(self, job: dict[str, Any]) -> dict[str, Any]:
@@ -151,7 +151,7 @@ class Worker:
             raise ChildProcessError("processes of the program survived")
         if outcome.get("outcome") == "unconfined":
             raise ChildProcessError(f"the program could not be confined (status {end['status']})")
-        _empty(self.folder)
+        empty(self.folder)
         kind, detail = _classify(outcome, end, examiner_status, limits)
         return {
             "kind": kind,
@@ -213,7 +213,7 @@ class Worker:
             elif self.zygote.connection.fileno() in ready:
                 self.zygote.await_death()
                 deadline, reason = min(deadline, time.monotonic() + _PATIENCE), "gone"
-            if not ready and _bytes_below(self.folder, self.limits.disk_bytes) > self.limits.disk_bytes:
+            if not ready and bytes_below(self.folder, self.limits.disk_bytes) > self.limits.disk_bytes:
                 return "output"
 
 
@@ -269,7 +269,8 @@ def _classify(outcome: dict[str, str], end: dict[str, Any], examiner_status: int
     return "failed", detail
 
 
-def _bytes_below(folder: str, enough: int) -> int:
+def bytes_below(folder: str, enough: int) -> int:
+    """Bytes on disk of all files below a folder; no more are counted once there are `enough`, or too many files."""
     total, files, open_folders = 0, 0, [folder]
     while open_folders and total <= enough:
         try:
@@ -288,7 +289,7 @@ def _bytes_below(folder: str, enough: int) -> int:
     return total
 
 
-def _empty(folder: str) -> None:
+def empty(folder: str) -> None:
     """Remove all that a program left; the folder itself stays, since Landlock's rule is about that very folder."""
     os.makedirs(folder, exist_ok=True)
     os.chmod(folder, 0o700)

@@ -62,7 +62,7 @@ def _bury_descendants(user: int | None) -> tuple[int, bool]:
             continue
         if user is not None:
             _kill_user(user)
-        for orphan in _descendants(os.getpid()):
+        for orphan in descendants(os.getpid()):
             with contextlib.suppress(OSError):
                 os.kill(orphan, signal.SIGKILL)
         time.sleep(0.001)
@@ -80,7 +80,8 @@ def _kill_user(user: int) -> None:
     os.waitpid(killer, 0)
 
 
-def _descendants(pid: int) -> list[int]:
+def descendants(pid: int) -> list[int]:
+    """All processes below one, in no order that matters."""
     found = []
     try:
         tasks = os.listdir(f"/proc/{pid}/task")
@@ -93,5 +94,5 @@ def _descendants(pid: int) -> list[int]:
         except OSError:
             continue
         for child in own:
-            found += [child, *_descendants(child)]
+            found += [child, *descendants(child)]
     return found

@@ -107,7 +107,9 @@ def _seccomp_works() -> bool:
     return os.waitpid(child, 0)[1] == 0
 
 
-def confine(limits: Limits, isolation: Isolation, ruleset: int | None, user: int | None) -> None:
+def confine(
+    limits: Limits, isolation: Isolation, ruleset: int | None, user: int | None, address_space: bool = True
+) -> None:
     """Give up the calling process's powers, for good: to be called after fork, before the untrusted program.
 
     Args:
@@ -115,13 +117,15 @@ def confine(limits: Limits, isolation: Isolation, ruleset: int | None, user: int
         isolation: what `probe` found; every rung it names must hold.
         ruleset: the Landlock ruleset (see `make_ruleset`), needed where the isolation names Landlock.
         user: the fresh user id, needed where the isolation names one.
+        address_space: memory is bounded as address space; otherwise as what can be written to, since some runtimes
+            (V8, the JVM, Go) reserve many times the space that they use.
 
     Raises:
         OSError: when a rung that the probe found cannot be taken; the caller must then not run the program.
     """
     if resource is None:
         return
-    _limit(limits, user)
+    _limit(limits, user, resource.RLIMIT_AS if address_space else resource.RLIMIT_DATA)
     if isolation.fresh_user:
         assert user is not None
         os.setgroups([])
@@ -149,13 +153,13 @@ def make_ruleset(isolation: Isolation, readable: Iterable[str], devices: Iterabl
     return kernel.landlock_ruleset(isolation.landlock_abi, [*rules, (folder, kernel.EVERYTHING)])
 
 
-def _limit(limits: Limits, user: int | None) -> None:
+def _limit(limits: Limits, user: int | None, memory: int) -> None:
     assert resource is not None
     processes = limits.processes if user is not None else limits.processes + _processes_of(os.getuid())
     seconds = math.ceil(limits.cpu_seconds)
     for kind, soft, hard in (
         (resource.RLIMIT_CPU, seconds, seconds + 1),
-        (resource.RLIMIT_AS, limits.memory_bytes, limits.memory_bytes),
+        (memory, limits.memory_bytes, limits.memory_bytes),
         (resource.RLIMIT_FSIZE, limits.disk_bytes, limits.disk_bytes),
         (resource.RLIMIT_NOFILE, limits.open_files, limits.open_files),
         (resource.RLIMIT_NPROC, processes, processes),
@@ -167,7 +171,7 @@ def _limit(limits: Limits, user: int | None) -> None:
         try:
             resource.setrlimit(kind, (soft, hard))
         except (ValueError, OSError):
-            if kind != resource.RLIMIT_AS or sys.platform == "linux":  # macOS knows no address-space limit
+            if kind != memory or sys.platform == "linux":  # macOS knows no address-space limit
                 raise
 
 

@@ -1,0 +1,100 @@
+"""Watches a confined process and all that came of it, until it ends, has said its nonce, or takes more than it may."""
+
+import os
+import select
+import time
+from dataclasses import dataclass
+
+from codelm.eval.judge.worker import bytes_below
+from codelm.eval.sandbox.burial import descendants, is_dead
+from codelm.eval.sandbox.confine import Limits
+
+_KEPT = 16_000
+_TICK, _LOOK_SECONDS = 0.05, 0.1
+_LINE = 300
+_TICKS, _PAGE = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a process ended.
+
+    Attributes:
+        stopped: what it took too much of: wall, cpu, memory, output; None where it ended, or had finished.
+        finished: it said the nonce.
+        output: the end of what it printed.
+        cpu_seconds: of it and all that it started, as far as that was seen.
+        status: as of `waitpid`; None where it had to be killed.
+    """
+
+    stopped: str | None
+    finished: bool
+    output: bytes
+    cpu_seconds: float
+    status: int | None = None
+
+    def last_line(self) -> str:
+        """The last line that it printed, shortened."""
+        lines = self.output.decode(errors="replace").strip().splitlines()
+        return lines[-1].strip()[:_LINE] if lines else ""
+
+    def first_error(self) -> str:
+        """The first line that speaks of an error, else the first of all."""
+        lines = [line.strip() for line in self.output.decode(errors="replace").splitlines() if line.strip()]
+        return next((line for line in lines if "error" in line.lower()), lines[0] if lines else "")[:_LINE]
+
+
+def watch(child: int, output: int, limits: Limits, folder: str, nonce: bytes | None) -> Ended:
+    """Wait for a process; it is left to be buried.
+
+    Args:
+        output: what it prints, stdout and stderr together; drained without end, counted, and only its end kept.
+        nonce: with it the process has finished, whatever it still does.
+    """
+    started = looked = time.monotonic()
+    kept, printed, cpu_seconds, finished, stopped = b"", 0, 0.0, False, None
+    open_output = True
+    while stopped is None:
+        ready = select.select([output] if open_output else [], [], [], _TICK)[0]
+        if ready:
+            chunk = os.read(output, 1 << 16)
+            open_output = bool(chunk)
+            printed += len(chunk)
+            kept = (kept + chunk)[-_KEPT - len(chunk) :]
+            finished = finished or (nonce is not None and nonce in kept)
+            kept = kept[-_KEPT:]
+            if printed > limits.output_bytes:
+                stopped = "output"
+            if finished:
+                break
+        now = time.monotonic()
+        if now - started > limits.wall_seconds:
+            stopped = "wall"
+        elif now - looked > _LOOK_SECONDS:
+            looked = now
+            cpu, resident = usage()
+            cpu_seconds = max(cpu_seconds, cpu)
+            if cpu_seconds > limits.cpu_seconds:
+                stopped = "cpu"
+            elif resident > limits.memory_bytes:
+                stopped = "memory"
+            elif bytes_below(folder, limits.disk_bytes) > limits.disk_bytes:
+                stopped = "output"
+        if not ready and is_dead(child):
+            break
+    cpu_seconds = max(cpu_seconds, usage()[0])
+    return Ended(None if finished else stopped, finished, kept, cpu_seconds)
+
+
+def usage() -> tuple[float, int]:
+    """CPU seconds of all our descendants, with those that they have waited for, and bytes that they hold in memory."""
+    ticks = pages = 0
+    for pid in descendants(os.getpid()):
+        try:
+            with open(f"/proc/{pid}/stat") as file:
+                fields = file.read().rpartition(")")[2].split()
+        except OSError:
+            continue
+        ticks += sum(map(int, fields[11:15]))
+        pages += int(fields[21])
+    return ticks / _TICKS, pages * _PAGE
