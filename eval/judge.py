@@ -47,6 +47,7 @@ def main() -> None:
             "postprocess": profile.label,
             "sandbox": judge.isolation.level,
             "limits": judge.limits.to_dict(),
+            "versions": benchmark.versions,
         }
         results.open_folder(args.output, settings)
         cut = cut_samples(benchmark.problems, found.samples, profile)
@@ -60,25 +61,33 @@ def main() -> None:
 
 def section_of(name: str, path: str | None, options: list[str]) -> TaskSection:
     """The benchmark's section, with what the command line says of it."""
+    name, _, language = name.partition("-")
     if name not in TasksSection.model_fields or name == "custom":
         load_benchmark(name, TaskSection())  # says which there are
-    said = {} if path is None else {"path": path}
+    said: dict[str, Any] = {} if path is None else {"path": path}
+    if language:
+        said["languages"] = [language]
     for option in options:
         key, equals, value = option.partition("=")
         if not equals:
             raise EvaluationError(f"{option}: options of the benchmark are written key=value, such as split=all")
         said[key] = yaml.safe_load(value)
     try:
-        return TasksSection.model_validate({name: said}).chosen()[name]
+        sections = list(TasksSection.model_validate({name: said}).chosen().values())
     except ValueError as error:
         problem: Any = error
         first = problem.errors()[0] if hasattr(problem, "errors") else {"loc": (), "msg": str(error)}
         raise EvaluationError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    if len(sections) > 1:
+        raise EvaluationError(f"--benchmark {name} is several benchmarks; name a language, such as {name}-cpp")
+    return sections[0]
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
-    parser.add_argument("--benchmark", required=True, help="humaneval, humaneval_plus, mbpp, mbpp_plus, infilling")
+    parser.add_argument(
+        "--benchmark", required=True, help="humaneval, humaneval_plus, mbpp, mbpp_plus, infilling, multipl_e-cpp …"
+    )
     parser.add_argument("--path", help="the benchmark's file, where it has none of its own")
     parser.add_argument("--samples", required=True, type=Path, help="the completions")
     parser.add_argument("--output", required=True, type=Path, help="a folder for verdicts and scores")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from codelm.config.evaluation.sandbox import SandboxSection
-from codelm.config.evaluation.tasks import CustomSection, TaskSection, TasksSection
+from codelm.config.evaluation.tasks import TaskSection, TasksSection, tasks_of
 from codelm.eval import results
 from codelm.eval.assess import assess
 from codelm.eval.benchmarks.registry import load_benchmark
@@ -38,9 +38,7 @@ def leave_to_judge(
     results.write_json(place / results.SETTINGS, settings)
     results.write_lines(place / results.SAMPLES, (completion.to_dict() for completion in completions))
     results.write_lines(place / results.GOLD, gold)
-    dumped = section.model_dump(mode="json")
-    tasks = {"custom": {name: dumped}} if isinstance(section, CustomSection) else {name: dumped}
-    results.write_json(place / REQUEST, {"tasks": tasks})
+    results.write_json(place / REQUEST, {"tasks": tasks_of(name, section)})
 
 
 def judge_folder(folder: Path, sandbox: SandboxSection) -> None:

@@ -7,7 +7,7 @@ post-processing at `form`, the judge gets `job(completion)`; nothing else knows 
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from codelm.config.evaluation.sandbox import SandboxSection
@@ -40,6 +40,7 @@ class Problem:
         lines: the completion is so many lines, and what follows does not count; None: any number.
         kind: of one sort with others of its benchmark; scores are also given for each.
         compared: completions are also compared with `gold`, as texts.
+        stop: texts that end a completion by its benchmark's rules; for languages other than Python.
     """
 
     task_id: str
@@ -58,6 +59,7 @@ class Problem:
     lines: int | None = None
     kind: str = ""
     compared: bool = False
+    stop: tuple[str, ...] = ()
 
     @property
     def fills_in(self) -> bool:
@@ -91,6 +93,7 @@ class Benchmark:
         title: as it is shown.
         left_out: a sentence for each part of it that cannot be evaluated here.
         open_judge: starts the judge of its completions, within the bounds of the sandbox.
+        versions: of what its verdicts depend on besides ourselves, such as compilers.
     """
 
     name: str
@@ -98,6 +101,7 @@ class Benchmark:
     problems: Sequence[Problem]
     left_out: tuple[str, ...] = ()
     open_judge: Callable[[SandboxSection], Judge] = JudgePool
+    versions: dict[str, str] = field(default_factory=dict)
 
     def sha256(self) -> str:
         """Of all that the problems say."""

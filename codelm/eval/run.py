@@ -195,6 +195,7 @@ def describe(
             "torch": torch.__version__,
             "transformers": transformers.__version__,
             "python": platform.python_version(),
+            **benchmark.versions,
         },
     }
 

@@ -7,8 +7,10 @@ from pydantic import Field, field_validator, model_validator
 
 from codelm.config.fields import PositiveInt, Section
 
-Postprocess = Literal["humaneval", "bigcode", "lm-eval", "evalplus-like", "model-card", "none"]
+Postprocess = Literal["humaneval", "bigcode", "lm-eval", "evalplus-like", "model-card", "multipl-e", "none"]
 MbppVariant = Literal["sanitized", "full"]
+MultiplELanguage = Literal["c", "cpp", "go", "java", "js", "php", "py", "r", "rb", "rs", "sh", "ts"]
+_PUBLISHED: tuple[MultiplELanguage, ...] = ("cpp", "go", "java", "js", "php", "r", "rb", "rs", "sh", "ts")
 InfillingVariant = Literal["single-line", "multi-line", "random-span", "random-span-light"]
 
 
@@ -87,6 +89,29 @@ class InfillingSection(TaskSection):
     max_new_tokens: PositiveInt = 256
 
 
+class MultiplESection(TaskSection):
+    """MultiPL-E: HumanEval or MBPP in other languages (Cassano et al., 2022), a benchmark for each language."""
+
+    path: str = "hf://datasets/nuprl/MultiPL-E"
+    """A folder with `humaneval-<language>.jsonl.gz`, such a file, or the hub's dataset."""
+    variant: Literal["humaneval", "mbpp"] = "humaneval"
+    languages: Annotated[list[MultiplELanguage], Field(min_length=1)] = Field(
+        default_factory=lambda: [*_PUBLISHED], json_schema_extra={"default": list(_PUBLISHED)}
+    )
+    """Those whose compiler or interpreter is absent are left out, naming the package that brings it."""
+    postprocess: Postprocess = "multipl-e"
+    gold: Literal[False] = False
+    """There are no reference solutions."""
+
+    @field_validator("languages")
+    @classmethod
+    def _each_once(cls, languages: list[str]) -> list[str]:
+        twice = sorted({language for language in languages if languages.count(language) > 1})
+        if twice:
+            raise ValueError(f"{twice[0]} is named twice; name each language once")
+        return languages
+
+
 class CustomSection(TaskSection):
     """A benchmark of your own: a function that makes its problems (docs/evaluation.md)."""
 
@@ -104,6 +129,7 @@ class TasksSection(Section):
     mbpp: MbppSection | None = None
     mbpp_plus: MbppPlusSection | None = None
     infilling: InfillingSection | None = None
+    multipl_e: MultiplESection | None = None
     custom: dict[str, CustomSection] = Field(default_factory=dict, json_schema_extra={"default": {}})
     """Benchmarks of your own, by a name each."""
 
@@ -125,6 +151,17 @@ class TasksSection(Section):
         return self
 
     def chosen(self) -> dict[str, TaskSection]:
-        """The benchmarks to evaluate, by name, in the order of this class."""
-        named = {name: getattr(self, name) for name in type(self).model_fields if name != "custom"}
+        """The benchmarks to evaluate, by name, in the order of this class; each language of MultiPL-E is one."""
+        named = {name: getattr(self, name) for name in type(self).model_fields if name not in ("custom", "multipl_e")}
+        if self.multipl_e is not None:
+            for language in self.multipl_e.languages:
+                named[f"multipl_e-{language}"] = self.multipl_e.model_copy(update={"languages": [language]})
         return {name: section for name, section in {**named, **self.custom}.items() if section is not None}
+
+
+def tasks_of(name: str, section: TaskSection) -> dict[str, Any]:
+    """What `TasksSection` is made of so that `chosen` is this one benchmark again; JSON."""
+    dumped = section.model_dump(mode="json")
+    if isinstance(section, CustomSection):
+        return {"custom": {name: dumped}}
+    return {"multipl_e" if isinstance(section, MultiplESection) else name: dumped}

@@ -3,17 +3,18 @@
 import importlib
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from codelm.config.evaluation.tasks import CustomSection, TaskSection
 from codelm.config.suggest import closest
 from codelm.errors import EvaluationError
-from codelm.eval.benchmarks import humaneval, infilling, mbpp, plus
+from codelm.eval.benchmarks import humaneval, infilling, mbpp, multipl_e, plus
 from codelm.eval.problem import Benchmark, Problem
 
-Loader = Callable[[Any], list[Problem]]
-"""From its section of the YAML to its problems."""
+Loader = Callable[[Any], list[Problem] | Benchmark]
+"""From its section of the YAML to its problems; to the whole benchmark where it brings a judge of its own."""
 
 _TITLES: dict[str, str] = {}
 _LOADERS: dict[str, Loader] = {}
@@ -29,6 +30,7 @@ register("humaneval_plus", "HumanEval+", plus.load_humaneval_plus)
 register("mbpp", "MBPP", mbpp.load)
 register("mbpp_plus", "MBPP+", plus.load_mbpp_plus)
 register("infilling", "HumanEval infilling", infilling.load)
+register("multipl_e", "MultiPL-E", multipl_e.load)
 
 
 def names() -> list[str]:
@@ -44,18 +46,20 @@ def load_benchmark(name: str, section: TaskSection) -> Benchmark:
     """
     if isinstance(section, CustomSection):
         load, title = _custom(name, section), name
-    elif name in _LOADERS:
-        load, title = _LOADERS[name], _TITLES[name]
+    elif (family := name.partition("-")[0]) in _LOADERS:
+        load, title = _LOADERS[family], _TITLES[family]
     else:
         meant = closest(name, _LOADERS)
         hint = f"did you mean {meant}?" if meant else f"there are {', '.join(_LOADERS)}"
         raise EvaluationError(f"there is no benchmark {name}: {hint}")
-    problems = load(section)
+    loaded = load(section)
+    benchmark = loaded if isinstance(loaded, Benchmark) else Benchmark(name, title, loaded)
+    problems = benchmark.problems
     if not problems:
         raise EvaluationError(f"tasks.{name}: no problems; choose another file or split")
     if len({problem.task_id for problem in problems}) != len(problems):
         raise EvaluationError(f"tasks.{name}: two problems have the same task_id; each needs its own")
-    return Benchmark(name, title, problems[: section.limit])
+    return replace(benchmark, problems=problems[: section.limit])
 
 
 def _custom(name: str, section: CustomSection) -> Loader:

@@ -7,8 +7,11 @@
   does what the card of replit-code-v1-3b recommends to editors. All of them lose correct programs; they are here to
   compare with scores that were made so.
 
-The published rules are for Python functions and programs: what is filled in between prompt and suffix, they leave as
-it is.
+- `multipl-e` ends it before the first of the problem's own stop tokens, which MultiPL-E publishes for each language;
+  for problems that have some, `humaneval` does the same.
+
+The other published rules are for Python functions and programs: what is filled in between prompt and suffix, they leave
+as it is.
 """
 
 from collections.abc import Callable
@@ -58,12 +61,16 @@ class Profile:
 
 
 def _cut(problem: Problem, completion: str, ended: bool) -> str:
+    if problem.stop:
+        return cut_before(completion, problem.stop)
     if problem.form == "infill":
         return cut_infill(problem.prompt, completion, problem.suffix or "", problem.lines)
     return cut_python_function(problem.prompt, completion, problem.entry_point, ended)
 
 
 def _finished(problem: Problem, completion: str) -> bool:
+    if problem.stop:
+        return any(word in completion for word in problem.stop)
     if problem.form == "infill":
         return infill_finished(completion, problem.lines)
     return python_function_finished(problem.prompt, completion, problem.entry_point)
@@ -88,6 +95,7 @@ PROFILES = {
         Profile("bigcode", 1, _before(_BIGCODE)),
         Profile("lm-eval", 1, _before(_LM_EVAL)),
         Profile("evalplus-like", 1, _sanitized),
+        Profile("multipl-e", 1, lambda problem, completion, ended: cut_before(completion, problem.stop)),
         Profile(
             "model-card",
             1,

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 
 _SYSTEM = (
     "/bin", "/lib", "/lib64", "/usr/bin", "/usr/lib", "/usr/lib64", "/usr/libexec", "/usr/include", "/usr/share",
-    "/etc/alternatives", "/etc/R", "/etc/ld.so.cache", "/etc/localtime", "/etc/php", "/etc/profile", "/etc/ssl/openssl.cnf",
+    "/etc/alternatives", "/etc/R", "/etc/ld.so.cache", "/etc/localtime", "/etc/php",
+    "/etc/profile", "/etc/ssl/openssl.cnf",
 )  # fmt: skip
 _CONFIGURED = ("java",)
 """Beginnings of the names of `/etc`'s folders with a version in their names."""

@@ -163,7 +163,8 @@ SAMPLES = {
     "rs": Sample(
         "fn score(numbers: Vec<isize>, limit: isize) -> isize {\n",
         "    let mut total = 0;\n    for number in numbers {\n        if number < limit {\n"
-        "            total += number * 2;\n        } else {\n            total -= 1;\n        }\n    }\n    return total;\n",
+        "            total += number * 2;\n        } else {\n            total -= 1;\n        }\n    }\n"
+        "    return total;\n",
         "}\n\nfn main() {\n    let candidate = score;\n    assert_eq!(candidate(Vec::<isize>::new(), 3), 0);\n"
         "    assert_eq!(candidate(vec![1, 2, 3], 3), 5);\n    assert_eq!(candidate(vec![5, 5], 0), -2);\n"
         "    assert_eq!(candidate(vec![-4], 1), -8);\n}\n",

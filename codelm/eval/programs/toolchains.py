@@ -26,7 +26,7 @@ class Toolchain:
         language: a key of `codelm.languages.LANGUAGES`.
         file: what the program's file is called.
         needs: programs, each with the Debian package that brings it; the first one tells its version.
-        compile, run: commands; a word that begins with `@` is one of `needs` or `library`. No `compile`: none is needed.
+        compile, run: commands; a word that begins with `@` is one of `needs` or `library`. `compile` may be empty.
         version: arguments that make the first program tell its version.
         check: arguments with which the first program fails where the last package of `packages` is absent.
         library: a file that commands name, and the Debian package that brings it.

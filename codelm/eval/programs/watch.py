@@ -1,6 +1,7 @@
 """Watches a confined process and all that came of it, until it ends, has said its nonce, or takes more than it may."""
 
 import os
+import re
 import select
 import time
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from codelm.eval.sandbox.confine import Limits
 _KEPT = 16_000
 _TICK, _LOOK_SECONDS = 0.05, 0.1
 _LINE = 300
+_TROUBLE = re.compile(r"error|exception|assert|panicked|failed", re.IGNORECASE)
 _TICKS, _PAGE = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
 
 
@@ -33,15 +35,10 @@ class Ended:
     cpu_seconds: float
     status: int | None = None
 
-    def last_line(self) -> str:
-        """The last line that it printed, shortened."""
-        lines = self.output.decode(errors="replace").strip().splitlines()
-        return lines[-1].strip()[:_LINE] if lines else ""
-
-    def first_error(self) -> str:
-        """The first line that speaks of an error, else the first of all."""
+    def words(self) -> str:
+        """The first line of what it printed that speaks of an error, else the last of all; shortened."""
         lines = [line.strip() for line in self.output.decode(errors="replace").splitlines() if line.strip()]
-        return next((line for line in lines if "error" in line.lower()), lines[0] if lines else "")[:_LINE]
+        return next(filter(_TROUBLE.search, lines), lines[-1] if lines else "")[:_LINE]
 
 
 def watch(child: int, output: int, limits: Limits, folder: str, nonce: bytes | None) -> Ended:

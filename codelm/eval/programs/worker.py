@@ -31,7 +31,7 @@ from codelm.eval.sandbox.confine import Limits, confine, probe
 from codelm.eval.sandbox.interpreter import DEVICES, anyone_may_enter
 from codelm.eval.sandbox.users import lease_users
 
-COMPILE_CPU_SECONDS, COMPILE_WALL_SECONDS = 60.0, 240.0
+COMPILE_CPU_SECONDS, COMPILE_WALL_SECONDS = 60.0, 600.0
 """Of every compiler: what it takes says nothing of the program, and tsc takes five seconds of an idle core."""
 _PROCESSES, _OPEN_FILES, _DISK = 256, 1024, 512 << 20
 _PATIENCE = 0.5
@@ -171,7 +171,7 @@ _REFUSED = 97
 
 def classify(ended: Ended, limits: Limits, compiles: bool) -> tuple[str, str]:
     """The kind of verdict on a step, and a line for the reader; `passed`: the next step may come."""
-    last = ended.last_line()
+    words = ended.words()
     if ended.finished and (ended.status is None or ended.status == 0):
         return "passed", "its tests finished"
     if ended.stopped == "wall":
@@ -179,18 +179,18 @@ def classify(ended: Ended, limits: Limits, compiles: bool) -> tuple[str, str]:
     if ended.stopped == "cpu" or (ended.status is not None and os.WIFSIGNALED(ended.status) and _ran_out(ended)):
         return "cpu", f"more than {limits.cpu_seconds:g} s of CPU time"
     if ended.stopped == "memory" or any(word in ended.output for word in _OUT_OF_MEMORY):
-        return "memory", f"more than {limits.memory_bytes >> 20} MiB: {last}"
+        return "memory", f"more than {limits.memory_bytes >> 20} MiB: {words}"
     if ended.stopped == "output":
         return "output", f"more than {limits.output_bytes} bytes printed or {limits.disk_bytes} bytes of files"
     status = os.waitstatus_to_exitcode(ended.status or 0)
     if compiles:
-        return ("passed", "") if status == 0 else ("failed", f"it does not compile: {ended.first_error()}")
+        return ("passed", "") if status == 0 else ("failed", f"it does not compile: {words}")
     if status == -signal.SIGABRT:
-        return "failed", f"it aborted: {last}"
+        return "failed", f"it aborted: {words}"
     if status < 0:
         return "crashed", f"killed by signal {-status} ({signal.strsignal(-status)})"
     if status > 0:
-        return "failed", f"exit status {status}: {last}"
+        return "failed", f"exit status {status}: {words}"
     return "never-finished", "it ended before its tests did (exit status 0)"
 
 

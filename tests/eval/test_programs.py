@@ -1,0 +1,187 @@
+"""Programs of other languages: judged by a marker that finished tests print, never by an exit status."""
+
+import gzip
+import json
+
+import pytest
+
+from codelm.config.evaluation.sandbox import SandboxSection
+from codelm.config.evaluation.tasks import TasksSection, tasks_of
+from codelm.errors import EvaluationError
+from codelm.eval.benchmarks.registry import load_benchmark
+from codelm.eval.mutations import text_mutants
+from codelm.eval.postprocess import PROFILES
+from codelm.eval.programs import samples, toolchains
+from codelm.eval.programs.judge import ProgramJudge
+from codelm.eval.programs.marker import PLACEHOLDER, mark
+from codelm.languages import LANGUAGES
+
+QUICK = ("sh", "js", "php", "c")
+SLOW = [name for name in toolchains.TOOLCHAINS if name not in QUICK]
+BOUNDS = SandboxSection(num_workers=2, cpu_seconds=10.0, wall_seconds=30.0, memory_bytes=1 << 29)
+
+
+def found_or_skip(name):
+    try:
+        return toolchains.find(name)
+    except EvaluationError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def judge_of():
+    """A running judge of a language; skips where its toolchain is absent."""
+    judges = {}
+
+    def start(name):
+        if name not in judges:
+            judges[name] = ProgramJudge(found_or_skip(name), BOUNDS)
+        return judges[name]
+
+    yield start
+    for judge in judges.values():
+        judge.close()
+
+
+@pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
+def test_right_programs_pass_and_wrong_and_forged_ones_do_not(judge_of, name):
+    judge, problem = judge_of(name), samples.problem(name)
+    wrong = dict(list(text_mutants(problem.gold))[: 2 if name in QUICK else 1])
+    correct, forged = samples.correct(name), samples.forged(name)
+    completions = {**correct, **wrong, **forged}
+    verdicts = judge.judge([problem.job(text, id=what) for what, text in completions.items()])
+    outcome = {verdict.id: (verdict.passed, verdict.kind, verdict.detail) for verdict in verdicts}
+    assert {what for what, (passed, *_) in outcome.items() if passed} == set(correct), outcome
+    assert {outcome[what][1] for what in wrong} <= {"failed"}, outcome
+    assert {outcome[what][1] for what in forged} == {"never-finished"}, outcome
+    assert {verdict.judge for verdict in verdicts} == {"in_process"}
+
+
+def test_what_a_program_may_take_is_bounded(judge_of):
+    judge, problem = judge_of("sh"), samples.problem("sh")
+    tight = ProgramJudge(
+        found_or_skip("sh"),
+        SandboxSection(num_workers=2, cpu_seconds=1.0, wall_seconds=0.5, memory_bytes=1 << 27, output_bytes=1 << 16),
+    )
+    greedy = {
+        "cpu": "while :; do :; done",
+        "wall": "read -t 30 < <(sleep 30)",
+        "output": "while :; do echo xxxxxxxxxxxxxxxx >&2; done",
+        "failed": "cat /etc/passwd || exit 3",
+    }
+    with tight as judge:
+        verdicts = judge.judge([problem.job(f"    {body}\n{problem.gold}", id=kind) for kind, body in greedy.items()])
+    assert {verdict.id: verdict.kind for verdict in verdicts} == {kind: kind for kind in greedy}
+
+
+def test_programs_get_no_network_and_no_files_of_ours(judge_of, tmp_path):
+    judge, problem = judge_of("sh"), samples.problem("sh")
+    secret = tmp_path / "secret"
+    secret.write_text("hidden")
+    tries = [
+        f"cat {secret}",
+        f"echo x > {tmp_path}/written",
+        "exec 5<>/dev/tcp/127.0.0.1/1",
+        "ls /root",
+        "env | grep -i token",
+    ]
+    bodies = [f"    if {attempt} >&2 2>/dev/null; then echo reached; return; fi\n{problem.gold}" for attempt in tries]
+    verdicts = judge.judge([problem.job(body) for body in bodies])
+    assert [verdict.kind for verdict in verdicts] == ["passed"] * len(tries)
+    assert not (tmp_path / "written").exists()
+
+
+def test_what_does_not_compile_is_a_failure_that_says_why(judge_of):
+    (verdict,) = judge_of("c").judge([samples.problem("c").job("    return nothing;\n")])
+    assert verdict.kind == "failed"
+    assert verdict.detail.startswith("it does not compile: program.c:")
+    assert "nothing" in verdict.detail
+
+
+def test_an_absent_toolchain_names_the_package_that_brings_it(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    toolchains.find.cache_clear()
+    try:
+        for name, toolchain in toolchains.TOOLCHAINS.items():
+            if name != "py":
+                with pytest.raises(EvaluationError, match=f"apt install {toolchain.packages[0]}"):
+                    toolchains.find(name)
+    finally:
+        toolchains.find.cache_clear()
+
+
+def test_every_toolchain_is_of_one_of_our_languages_and_has_a_sample():
+    assert {toolchain.language for toolchain in toolchains.TOOLCHAINS.values()} <= set(LANGUAGES)
+    assert set(samples.SAMPLES) == set(toolchains.TOOLCHAINS)
+    for name in samples.SAMPLES:
+        assert samples.problem(name).test.count(PLACEHOLDER) == 1
+
+
+def test_tests_that_end_otherwise_are_refused():
+    with pytest.raises(EvaluationError, match="x.jsonl: its tests do not end as java tests do; copy the file again"):
+        mark("java", "void main() {", "x.jsonl")
+
+
+@pytest.fixture
+def multipl_e(tmp_path):
+    """A folder in MultiPL-E's format with two languages."""
+    for name, stop in (("sh", ["\n}"]), ("js", ["\nfunction ", "\n//"])):
+        sample = samples.SAMPLES[name]
+        row = {"name": "HumanEval_1_score", "language": name, "prompt": sample.prompt, "tests": sample.tests}
+        line = json.dumps({**row, "stop_tokens": stop}) + "\n"
+        (tmp_path / f"humaneval-{name}.jsonl.gz").write_bytes(gzip.compress(line.encode()))
+    return tmp_path
+
+
+def sections(**section):
+    return TasksSection.model_validate({"multipl_e": section}).chosen()
+
+
+def test_each_language_of_multipl_e_is_a_benchmark_with_its_versions(multipl_e):
+    chosen = sections(path=str(multipl_e), languages=["sh"])
+    assert list(chosen) == ["multipl_e-sh"]
+    found_or_skip("sh")
+    benchmark = load_benchmark("multipl_e-sh", chosen["multipl_e-sh"])
+    assert benchmark.title == "MultiPL-E humaneval Bash"
+    assert benchmark.versions["bash"].startswith("GNU bash")
+    (problem,) = benchmark.problems
+    assert (problem.language, problem.judge, problem.gold) == ("shell", "in_process", "")
+    completion = samples.SAMPLES["sh"].reference + "}\nmore() {\n"
+    assert PROFILES["multipl-e"].cut(problem, completion, False) == samples.SAMPLES["sh"].reference.removesuffix("\n")
+    assert PROFILES["humaneval"].cut(problem, completion, False) == PROFILES["multipl-e"].cut(
+        problem, completion, False
+    )
+    finished = PROFILES["humaneval"].finished
+    assert finished is not None
+    assert [finished(problem, text) for text in (completion, "    local x\n")] == [True, False]
+    with benchmark.open_judge(BOUNDS) as judge:
+        kinds = [v.kind for v in judge.judge([problem.job(samples.SAMPLES["sh"].reference), problem.job("    :\n")])]
+    assert kinds == ["passed", "failed"]
+
+
+def test_a_language_of_multipl_e_survives_the_way_to_another_process(multipl_e):
+    for name, section in sections(path=str(multipl_e), languages=["sh", "js"]).items():
+        assert TasksSection.model_validate(tasks_of(name, section)).chosen() == {name: section}
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"languages": ["js", "js"]}, "js is named twice"),
+        ({"languages": []}, "at least 1 item"),
+        ({"gold": True}, "False"),
+    ],
+)
+def test_sections_that_make_no_sense_are_refused(section, message):
+    with pytest.raises(ValueError, match=message):
+        sections(**section)
+
+
+def test_a_file_of_another_language_or_none_is_refused(multipl_e):
+    found_or_skip("js")
+    path = str(multipl_e / "humaneval-sh.jsonl.gz")
+    with pytest.raises(EvaluationError, match="holds problems in sh, not js; give the folder of all files"):
+        load_benchmark("multipl_e-js", sections(path=path, languages=["js"])["multipl_e-js"])
+    found_or_skip("php")
+    with pytest.raises(EvaluationError, match=r"there is no file .*humaneval-php.jsonl.gz"):
+        load_benchmark("multipl_e-php", sections(path=str(multipl_e), languages=["php"])["multipl_e-php"])
