@@ -108,7 +108,8 @@ def test_what_is_not_independent_counts_once():
     together = difference([Pair(0.0, float(change), cluster=f"f{n // 10}") for n, change in enumerate(changes)])
     assert together.value == apart.value
     assert together.clusters == 5
-    assert together.high - together.low > 2 * (apart.high - apart.low)
+    assert None not in (together.low, together.high, apart.low, apart.high)
+    assert together.high - together.low > 2 * (apart.high - apart.low)  # pyright: ignore[reportOptionalOperand]
     assert together.p > 0.05 > apart.p
 
 

@@ -1,0 +1,123 @@
+"""What was gained and lost: problems on which two systems differ, with both completions."""
+
+import contextlib
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from codelm.config.evaluation.tasks import CustomSection, TaskSection, TasksSection
+from codelm.errors import CodelmError
+from codelm.eval.benchmarks.registry import load_benchmark
+from codelm.eval.compare.folders import Evaluated
+from codelm.eval.compare.measures import lower_is_better
+from codelm.eval.problem import Problem
+
+_PROMPT_LINES, _SUFFIX_LINES, _CHARACTERS = 14, 4, 1500
+
+
+@dataclass(frozen=True)
+class Example:
+    """A problem that one of two systems did better.
+
+    Attributes:
+        gained: the second one did.
+        prompt: the end of what the models saw; empty where the benchmark's data is no longer there.
+        suffix: the beginning of what stands behind the gap, where there is one.
+        first, second: their completions as they were judged.
+        verdicts: what both deserved, in words.
+    """
+
+    benchmark: str
+    task_id: str
+    gained: bool
+    prompt: str
+    suffix: str
+    first: str
+    second: str
+    verdicts: tuple[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For compare.json."""
+        return {**vars(self), "verdicts": list(self.verdicts)}
+
+
+def find_examples(first: Evaluated, second: Evaluated, most: int) -> tuple[list[Example], dict[str, list[str]]]:
+    """Some problems gained and some lost, at most `most` of each, and the ids of all: `gained` and `lost`.
+
+    The metric that decides is the first that both have, pass@1 where programs were judged. With several samples, or
+    another metric, the largest differences come first; among equals the order is that of a hash of their ids.
+    """
+    metric = next(metric for metric in first.measures if metric in second.measures)
+    sign = -1 if lower_is_better(metric) else 1
+    old, new = first.measures[metric], second.measures[metric]
+    changes = {task_id: sign * (new[task_id].value - old[task_id].value) for task_id in old if task_id in new}
+    order = sorted(
+        (task_id for task_id in changes if changes[task_id]), key=lambda one: (-abs(changes[one]), _hash(one))
+    )
+    ids = {
+        "gained": [task_id for task_id in order if changes[task_id] > 0],
+        "lost": [task_id for task_id in order if changes[task_id] < 0],
+    }
+    if not first.verdicts or not second.verdicts:
+        return [], ids
+    chosen = [*ids["gained"][:most], *ids["lost"][:most]]
+    problems = _problems(first) if chosen else {}
+    shown = [task_id for task_id in chosen if task_id in first.verdicts and task_id in second.verdicts]
+    return [_example(first, second, task_id, changes[task_id] > 0, problems.get(task_id)) for task_id in shown], ids
+
+
+def _example(first: Evaluated, second: Evaluated, task_id: str, gained: bool, problem: Problem | None) -> Example:
+    rows = first.verdicts[task_id], second.verdicts[task_id]
+    wanted = (not gained, gained)
+    told = [
+        next((row for row in one if bool(row["passed"]) == want), one[0])
+        for one, want in zip(rows, wanted, strict=True)
+    ]
+    prompt = "" if problem is None else _last_lines(problem.prompt, _PROMPT_LINES)
+    suffix = "" if problem is None else _first_lines(problem.suffix or "", _SUFFIX_LINES)
+    texts = [str(row["completion"])[:_CHARACTERS] for row in told]
+    verdicts = [_in_words(row, one) for row, one in zip(told, rows, strict=True)]
+    return Example(first.name, task_id, gained, prompt, suffix, texts[0], texts[1], (verdicts[0], verdicts[1]))
+
+
+def _in_words(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
+    detail = " ".join(str(row.get("detail") or "").split())[:160]
+    several = f"; {sum(bool(one['passed']) for one in rows)} of {len(rows)} samples passed" if len(rows) > 1 else ""
+    return f"{row['verdict']}{f': {detail}' if detail and not row['passed'] else ''}{several}"
+
+
+def _problems(evaluated: Evaluated) -> dict[str, Problem]:
+    """The benchmark's problems, if its data is there and what it was; a comparison is not worth refusing for them."""
+    for section in _sections(evaluated):
+        try:
+            benchmark = load_benchmark(evaluated.name, section)
+        except CodelmError:
+            continue
+        if benchmark.sha256() == evaluated.settings.get("problems_sha256"):
+            return {problem.task_id: problem for problem in benchmark.problems}
+    return {}
+
+
+def _sections(evaluated: Evaluated) -> Iterator[TaskSection]:
+    """The section that the evaluation had, as far as its settings tell."""
+    name, settings = evaluated.name, evaluated.settings
+    field = TasksSection.model_fields.get(name)
+    for kind in [CustomSection] if field is None else getattr(field.annotation, "__args__", ()):
+        if isinstance(kind, type) and issubclass(kind, TaskSection):
+            said = {key: settings[key] for key in kind.model_fields if key in settings and key != "end_at"}
+            with contextlib.suppress(ValueError):
+                yield kind.model_validate(said)
+
+
+def _last_lines(text: str, count: int) -> str:
+    lines = text[-4 * _CHARACTERS :].splitlines(keepends=True)
+    return "".join(lines[-count:])
+
+
+def _first_lines(text: str, count: int) -> str:
+    return "".join(text[: 4 * _CHARACTERS].splitlines(keepends=True)[:count])
+
+
+def _hash(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()

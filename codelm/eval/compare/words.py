@@ -1,0 +1,101 @@
+"""Changes in plain words: for whoever decides, not for whoever measured."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from codelm.eval.compare.changes import Change
+from codelm.eval.compare.measures import BITS_PER_BYTE
+from codelm.eval.scoring import GOLD
+
+_NAMES = {
+    GOLD: "bits per byte of the reference solutions",
+    BITS_PER_BYTE: "bits per byte",
+    "bpb": "bits per byte",
+    "exact_match": "exact matches",
+    "edit_similarity": "edit similarity",
+    "identifier_match": "identifiers matched",
+}
+_MOST_NAMED = 3
+
+
+def metric_name(metric: str) -> str:
+    """A metric as it is called on the page."""
+    return _NAMES.get(metric, metric.replace("_", " "))
+
+
+def value_text(change: Change, value: float) -> str:
+    """A value with its unit: shares in percent."""
+    return f"{100 * value:.1f} %" if change.is_share else f"{value:.3f}"
+
+
+def difference_text(change: Change, value: float) -> str:
+    """A difference with its sign and unit: those of shares in points."""
+    text = f"{100 * value:+.1f}" if change.is_share else f"{value:+.3f}"
+    return text.replace("-", "−")
+
+
+def interval_text(change: Change) -> str:
+    """The 95 % interval of the difference; empty where there is none."""
+    low, high = change.difference.low, change.difference.high
+    if low is None or high is None:
+        return ""
+    return f"{difference_text(change, low)} to {difference_text(change, high)}"
+
+
+def change_text(change: Change) -> str:
+    """A change that is sure, as the part of a sentence."""
+    found, unit = change.difference, " points" if change.is_share else ""
+    moved = "rose" if found.value > 0 else "fell"
+    return (
+        f"{metric_name(change.metric)} {moved} from {value_text(change, found.first)} to"
+        f" {value_text(change, found.second)} ({difference_text(change, found.value)}{unit}, 95 % interval"
+        f" {interval_text(change)}{': worse' if change.verdict == 'worse' else ''})"
+    )
+
+
+def unsure_text(change: Change) -> str:
+    """A change that may be chance, as the part of a sentence."""
+    found, unit = change.difference, " points" if change.is_share else ""
+    interval = interval_text(change)
+    doubt = f", 95 % interval {interval}" if interval else ""
+    few = (
+        f"; only {found.clusters} independent groups of problems, too few to tell"
+        if change.verdict == "too few"
+        else ""
+    )
+    return f"{metric_name(change.metric)} {difference_text(change, found.value)}{unit}{doubt}{few}"
+
+
+def verdict_sentence(changes: Sequence[Change], system: str | None = None) -> str:
+    """One sentence: what changed on the user's own code, and elsewhere.
+
+    Args:
+        changes: of one system from the first.
+        system: its name, where there are several.
+    """
+    own, elsewhere = [c for c in changes if c.own], [c for c in changes if not c.own]
+    begin = f"{system}: " if system else ""
+    if not own:
+        return f"{begin}{_capital(_part(elsewhere, 'Overall'))}."
+    parts = [_part(own, "On your code"), _part(elsewhere, "elsewhere") if elsewhere else "nothing else was measured"]
+    return f"{begin}{'; '.join(parts)}."
+
+
+def _part(changes: Sequence[Change], where: str) -> str:
+    several = len({change.benchmark for change in changes}) > 1
+    sure = [change for change in changes if change.verdict in ("better", "worse")]
+    if not sure:
+        return f"{where}: no measurable change ({_listed(changes, several, unsure_text)})"
+    rest = [change for change in changes if change not in sure and change.metric == "pass@1"]
+    text = f"{where}: {_listed(sure, several, change_text)}"
+    return f"{text}; no measurable change in {_listed(rest, several, unsure_text)}" if rest else text
+
+
+def _listed(changes: Iterable[Change], several: bool, say: Callable[[Change], str]) -> str:
+    changes = sorted(changes, key=lambda change: (change.verdict == "unchanged", change.metric != "pass@1"))
+    told = [f"{change.title + ': ' if several else ''}{say(change)}" for change in changes[:_MOST_NAMED]]
+    more = len(changes) - len(told)
+    return "; ".join(told) + (f"; and {more} more below" if more else "")
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

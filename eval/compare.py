@@ -1,0 +1,110 @@
+"""Compare evaluations, or checkpoints, with the first of them (docs/comparing.md):
+
+    python eval/compare.py runs/base/eval runs/tuned/eval -o runs/compared
+    python eval/compare.py base=BASE tuned=TUNED --yaml yamls/eval/python.yaml -o runs/compared
+
+Leaves compare.html (one page that needs nothing else), compare.md and compare.json. Checkpoints are evaluated first as
+the YAML says, into the output folder; the same command again goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from codelm.config.load import load_config
+from codelm.console import setup_logging
+from codelm.errors import EvaluationError, end_in_order_on_sigterm, exit_on_error
+from codelm.eval.compare.changes import OWN
+from codelm.eval.compare.comparison import compare, write
+from codelm.eval.compare.folders import is_results_folder, names_of, read_system
+from codelm.eval.compare.story import tell, title_of
+
+if TYPE_CHECKING:
+    from codelm.config.eval import EvalConfig
+
+
+@exit_on_error
+def main() -> None:
+    arguments = parse()
+    setup_logging()
+    end_in_order_on_sigterm()
+    named = names_of(arguments.systems)
+    wanted = _words(arguments.benchmarks)
+    folders, left_out = {}, []
+    for name, path in named:
+        if is_results_folder(Path(path)):
+            folders[name] = Path(path)
+        else:
+            folders[name] = arguments.output / name
+            left_out += evaluate(name, path, folders[name], arguments)
+    systems = [read_system(name, folder, wanted, arguments.profile) for name, folder in folders.items()]
+    comparison = compare(systems, _words(arguments.own) or OWN, _words(arguments.allow), arguments.examples)
+    page = write(comparison, arguments.output, title_of(comparison), tell(comparison))
+    for sentence in comparison.verdicts():
+        print(sentence)
+    print(f"page: {page}")
+    if left_out:
+        raise EvaluationError("; ".join(left_out))
+
+
+def evaluate(name: str, checkpoint: str, folder: Path, arguments: argparse.Namespace) -> list[str]:
+    """Evaluate a checkpoint as the YAML says, where that is not done yet; what had to be left out."""
+    from main import evaluate as evaluate_checkpoint
+
+    config = config_of(checkpoint, folder, arguments)
+    try:
+        evaluate_checkpoint(config, dry_run=False)
+    except EvaluationError as error:
+        if not is_results_folder(folder):
+            raise
+        return [f"{name}: {error}"]
+    return []
+
+
+def config_of(checkpoint: str, folder: Path, arguments: argparse.Namespace) -> EvalConfig:
+    """The YAML with this checkpoint, this folder, and of its tasks those that are wanted."""
+    if arguments.yaml is None:
+        raise EvaluationError(
+            f"{checkpoint} holds no evaluation; if it is a checkpoint, say with --yaml FILE what to evaluate it on,"
+            " such as --yaml yamls/eval/python.yaml"
+        )
+    own = [f"model.path={checkpoint}", f"output_folder={folder}"]
+    config: EvalConfig = load_config("eval", arguments.yaml, [*arguments.set, *own])
+    wanted, tasks = _words(arguments.benchmarks), config.tasks
+    kept = {task for task in tasks.chosen() if not wanted or any(map(task.startswith, wanted))}
+    if not kept:
+        raise EvaluationError(f"--benchmarks {arguments.benchmarks}: {arguments.yaml} has {', '.join(tasks.chosen())}")
+    named = {task: getattr(tasks, task) if task in kept else None for task in type(tasks).model_fields}
+    custom = {task: section for task, section in tasks.custom.items() if task in kept}
+    return config.model_copy(update={"tasks": tasks.model_copy(update={**named, "custom": custom})})
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("systems", nargs="+", metavar="[NAME=]PATH", help="output folders of eval/main.py, or checkpoints; the others"
+        " are compared with the first")  # fmt: skip
+    add("-o", "--output", required=True, type=Path, help="a folder for the page, and for evaluations of checkpoints")
+    add("--benchmarks", default="", help="only these, by how their names begin, such as repo,humaneval")
+    add("--own", default="", help=f"benchmarks that are your own code, by how they begin ({','.join(OWN)})")
+    add("--profile", help="score with this post-processing profile, not with the one used last")
+    add("--allow", default="", help="settings that may differ, such as max_new_tokens")
+    add("--examples", type=int, default=5, help="problems gained and lost that are shown, of each (%(default)s)")
+    add("--yaml", help="what checkpoints are evaluated on")
+    add("--set", action="append", default=[], metavar="key=value", help="laid over the YAML; may be repeated")
+    arguments = parser.parse_args()
+    if len(arguments.systems) < 2:
+        raise EvaluationError(
+            "name at least two evaluations or checkpoints: the first is what others are compared with"
+        )
+    return arguments
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+if __name__ == "__main__":
+    main()
