@@ -11,12 +11,12 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from codelm.config.cli import parse_command_line
 from codelm.config.eval import EvalConfig
 from codelm.config.evaluation.sandbox import SandboxSection
-from codelm.config.evaluation.tasks import HumanEvalSection, TasksSection
+from codelm.config.evaluation.tasks import HumanEvalSection, MultiplELanguage, MultiplESection, TasksSection
 from codelm.console import setup_logging
 from codelm.errors import EvaluationError, exit_on_error
 
@@ -30,7 +30,8 @@ log = logging.getLogger("codelm.eval.main")
 def main() -> None:
     flags = {"--self-test", "--sandbox-check"}.intersection(sys.argv[1:])
     if flags and not any(argument.endswith((".yaml", ".yml")) or argument == "--help" for argument in sys.argv[1:]):
-        check_machine(flags, SandboxSection(), TasksSection(humaneval=HumanEvalSection()))
+        everything = MultiplESection(languages=list(get_args(MultiplELanguage)))
+        check_machine(flags, SandboxSection(), TasksSection(humaneval=HumanEvalSection(), multipl_e=everything))
         return
     command = parse_command_line("eval", extra=_add_flags)
     assert isinstance(command.config, EvalConfig)
@@ -69,11 +70,15 @@ def _evaluate(config: EvalConfig, benchmarks: dict[str, Benchmark], dry_run: boo
     from report import print_result
 
     from codelm.eval import run
+    from codelm.eval.prompts import why_not
 
     sections, left_out = config.tasks.chosen(), []
     model, tokenizer = load_model(config)
     ranks = join_processes()
     for name, benchmark in benchmarks.items():
+        if reason := why_not(tokenizer, benchmark.problems):
+            left_out.append(f"tasks.{name} was left out: {reason}")
+            continue
         arguments = (model, tokenizer, benchmark, sections[name], config.sandbox)
         folder = Path(config.output_folder) / name
         try:
@@ -120,9 +125,11 @@ def check_machine(flags: set[str], sandbox: SandboxSection, tasks: TasksSection)
     if "--sandbox-check" in flags:
         print_sandbox(*check_sandbox(sandbox))
     if "--self-test" in flags:
-        benchmarks = [load_benchmark(name, section) for name, section in tasks.chosen().items()]
+        # MultiPL-E has no references: programs of our own stand in, in every language unless a YAML says which.
+        chosen, languages = tasks.chosen(), tasks.multipl_e.languages if tasks.multipl_e else []
+        named = [load_benchmark(name, section) for name, section in chosen.items() if not name.startswith("multipl_e")]
         with ProgressBars() as progress:
-            outcome = run_self_test(sandbox, benchmarks, progress)
+            outcome = run_self_test(sandbox, named, languages, progress)
         print_self_test(outcome)
         sys.exit(1 if outcome.wrong else 0)
 

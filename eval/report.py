@@ -5,7 +5,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from codelm.eval.report import score_rows
+from codelm.eval.report import kind_rows, score_rows
 from codelm.eval.sandbox.confine import Isolation
 from codelm.eval.scoring import Result
 from codelm.eval.selftest import Attempt, SelfTest
@@ -14,7 +14,7 @@ from codelm.eval.selftest import Attempt, SelfTest
 def print_result(result: Result, folder: Path) -> None:
     """Scores with their errors, the verdicts behind them, and where the files are."""
     table = Table(result.title, "value", "± standard error", "95 % interval", "n")
-    for row in score_rows(result):
+    for row in (*score_rows(result), *kind_rows(result)):
         table.add_row(*row)
     console = Console()
     console.print(table)
@@ -36,15 +36,13 @@ def print_result(result: Result, folder: Path) -> None:
 def print_self_test(outcome: SelfTest) -> None:
     """Counts, and every verdict that is not as it must be."""
     table = Table("judged", "must", "passed", "of")
-    for title, must, verdicts in (
-        *((f"{title}'s reference solutions", "pass", verdicts) for title, verdicts in outcome.references.items()),
-        ("odd but correct programs", "pass", outcome.correct),
-        ("forgeries", "not pass", outcome.forged),
-    ):
-        table.add_row(title, must, str(sum(verdict.passed for verdict in verdicts)), str(len(verdicts)))
+    for group in outcome.groups:
+        table.add_row(group.title, group.must, str(group.passed), str(len(group.verdicts)))
     console = Console()
     console.print(table)
-    console.print(f"judge: literal; sandbox: {outcome.isolation.describe()}", highlight=False)
+    console.print(f"sandbox: {outcome.isolation.describe()}", highlight=False)
+    for sentence in outcome.left_out:
+        console.print(sentence, highlight=False, markup=False, soft_wrap=True)
     for verdict in outcome.wrong:
         console.print(f"WRONG: {verdict.id}: {verdict.kind} ({verdict.detail})", highlight=False, markup=False)
 

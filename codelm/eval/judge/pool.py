@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 from codelm.config.evaluation.sandbox import SandboxSection
 from codelm.errors import EnvironmentFailure, EvaluationError
@@ -179,7 +179,7 @@ class JudgePool:
             )
         return isolation
 
-    def __enter__(self) -> "JudgePool":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -95,9 +95,10 @@ _TABLE = [
         check=("-e", "require 'test/unit'; Test::Unit::AutoRunner.need_auto_run = false"),
         check_package="ruby-test-unit",
     ),
+    # Its own linker may lie in a home that the C compiler, by access(2), finds closed to the program's user.
     Toolchain(
         "rs", "Rust", "rust", "program.rs", (("rustc", "rustc"),), ("./program",),
-        ("@rustc", "--edition", "2021", "-A", "warnings", "program.rs", "-o", "program"),
+        ("@rustc", "--edition", "2021", "-A", "warnings", "-C", "link-arg=-fuse-ld=bfd", "program.rs", "-o", "program"),
     ),
     Toolchain("sh", "Bash", "shell", "program.sh", (("bash", "bash"),), ("@bash", "program.sh")),
     Toolchain(
