@@ -13,6 +13,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from codelm.config.evaluation.tasks import MultiplESection, TasksSection
 from codelm.config.load import load_config
 from codelm.console import setup_logging
 from codelm.errors import EvaluationError, end_in_order_on_sigterm, exit_on_error
@@ -72,13 +73,31 @@ def config_of(checkpoint: str, folder: Path, arguments: argparse.Namespace) -> E
         )
     own = [f"model.path={checkpoint}", f"output_folder={folder}"]
     config: EvalConfig = load_config("eval", arguments.yaml, [*arguments.set, *own])
-    wanted, tasks = _words(arguments.benchmarks), config.tasks
-    kept = {task for task in tasks.chosen() if not wanted or any(map(task.startswith, wanted))}
+    kept = {
+        task
+        for task, section in config.tasks.chosen().items()
+        if not (wanted := _words(arguments.benchmarks))
+        or any(task.startswith(begin) or (section.group or "").startswith(begin) for begin in wanted)
+    }
     if not kept:
-        raise EvaluationError(f"--benchmarks {arguments.benchmarks}: {arguments.yaml} has {', '.join(tasks.chosen())}")
-    named = {task: getattr(tasks, task) if task in kept else None for task in type(tasks).model_fields}
-    custom = {task: section for task, section in tasks.custom.items() if task in kept}
-    return config.model_copy(update={"tasks": tasks.model_copy(update={**named, "custom": custom})})
+        known = ", ".join(config.tasks.chosen())
+        raise EvaluationError(f"--benchmarks {arguments.benchmarks}: {arguments.yaml} has {known}")
+    return config.model_copy(update={"tasks": only(config.tasks, kept)})
+
+
+def only(tasks: TasksSection, kept: set[str]) -> TasksSection:
+    """The tasks of these names alone."""
+    changed: dict[str, object] = {}
+    for name in type(tasks).model_fields:
+        value = getattr(tasks, name)
+        if isinstance(value, dict):
+            changed[name] = {key: section for key, section in value.items() if key in kept}
+        elif isinstance(value, MultiplESection):
+            languages = [language for language in value.languages if f"{name}-{language}" in kept]
+            changed[name] = value.model_copy(update={"languages": languages}) if languages else None
+        elif name not in kept:
+            changed[name] = None
+    return tasks.model_copy(update=changed)
 
 
 def parse() -> argparse.Namespace:

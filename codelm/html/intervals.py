@@ -48,7 +48,7 @@ def intervals(rows: Sequence[Interval], unit: str) -> str:
         colour = (_NEITHER, _BETTER, _WORSE)[row.sure]
         left, right, at = (middle + scale * value for value in (row.low, row.high, row.value))
         drawn.append(
-            f'<text x="0" y="{down - 12}">{escape(row.label)}</text>'
+            f'<text x="0" y="{down - 12}" class="on">{escape(row.label)}</text>'
             f"<g><title>{escape(row.text)}</title>"
             f'<line x1="{left:.1f}" y1="{down}" x2="{max(right, left + 1):.1f}" y2="{down}" stroke="{colour}"'
             ' stroke-width="3"></line>'

@@ -28,6 +28,7 @@ pre b { font-weight: 700 }
 .key { margin-right: 1rem } .key i { display: inline-block; width: .8em; height: .8em; margin-right: .3em }
 .from { color: var(--soft); font-size: 12.5px; margin: .8rem 0 0 } .note { color: var(--soft) }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr)); gap: 0 1.5rem }
+svg text.on { paint-order: stroke; stroke: var(--paper); stroke-width: 4px }
 .verdict { font-size: 1.15rem; border-left: 4px solid #0072b2; padding: .5rem .9rem; background: var(--shade) }
 .good { color: var(--good) } .bad { color: var(--bad) }
 details { margin: .3rem 0 } summary { cursor: pointer }

@@ -83,7 +83,7 @@ def _html(block: Block) -> str:
         case Table(header, rows):
             return table(header, rows) if rows else ""
         case Chart(svg):
-            return svg
+            return f'<div class="chart">{svg}</div>' if svg else ""
         case SideBySide(title, before, columns, behind):
             told = "".join(
                 f'<div><p class="from">{escape(one.title)}: <span class="{"good" if one.good else "bad"}">'

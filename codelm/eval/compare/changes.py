@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from codelm.eval.compare.comparable import shared_benchmarks
-from codelm.eval.compare.folders import Evaluated, System
+from codelm.eval.compare.folders import Evaluated, System, begins
 from codelm.eval.compare.measures import lower_is_better
 from codelm.eval.compare.paired import Difference, Pair, difference, holm
 
@@ -13,7 +13,7 @@ Verdict = Literal["better", "worse", "unchanged", "too few"]
 """too few: so few independent groups of problems that no difference on them could be told from chance."""
 
 OWN = ("repository", "heldout", "held_out")
-"""How the names of benchmarks begin that are the user's own code, unless it is said otherwise."""
+"""How the names (or kinds) of benchmarks begin that are the user's own code, unless it is said otherwise."""
 _SURE = 0.05
 _FEWEST = 6
 """With five groups, even a change on all of them has a p-value above 0.05."""
@@ -74,8 +74,8 @@ def find_changes(systems: Sequence[System], own: Collection[str] = OWN) -> list[
     found = []
     for name in shared_benchmarks([*systems]):
         evaluated = [system.benchmarks[name] for system in systems]
-        is_own = any(map(name.startswith, own))
-        for metric in evaluated[0].measures:
+        is_own = any(begins(evaluated[0].settings, begin) for begin in own)
+        for metric in sorted(evaluated[0].measures, key=lambda metric: not metric.startswith("pass@")):
             if all(metric in one.measures for one in evaluated):
                 changes = [
                     _change(name, metric, system.name, is_own, evaluated[0], system.benchmarks[name])
@@ -83,7 +83,10 @@ def find_changes(systems: Sequence[System], own: Collection[str] = OWN) -> list[
                 ]
                 raised = holm([change.p for change in changes])
                 found += [replace(change, p=p) for change, p in zip(changes, raised, strict=True)]
-    return found
+    return sorted(
+        found,
+        key=lambda change: not any(other.metric == "pass@1" for other in found if other.benchmark == change.benchmark),
+    )
 
 
 def _change(name: str, metric: str, system: str, own: bool, first: Evaluated, second: Evaluated) -> Change:

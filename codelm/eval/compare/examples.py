@@ -4,9 +4,9 @@ import contextlib
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
-from codelm.config.evaluation.tasks import CustomSection, TaskSection, TasksSection
+from codelm.config.evaluation.tasks import TaskSection, TasksSection
 from codelm.errors import CodelmError
 from codelm.eval.benchmarks.registry import load_benchmark
 from codelm.eval.compare.folders import Evaluated
@@ -100,14 +100,23 @@ def _problems(evaluated: Evaluated) -> dict[str, Problem]:
 
 
 def _sections(evaluated: Evaluated) -> Iterator[TaskSection]:
-    """The section that the evaluation had, as far as its settings tell."""
-    name, settings = evaluated.name, evaluated.settings
-    field = TasksSection.model_fields.get(name)
-    for kind in [CustomSection] if field is None else getattr(field.annotation, "__args__", ()):
-        if isinstance(kind, type) and issubclass(kind, TaskSection):
-            said = {key: settings[key] for key in kind.model_fields if key in settings and key != "end_at"}
-            with contextlib.suppress(ValueError):
-                yield kind.model_validate(said)
+    """The sections that the evaluation may have had, as its settings tell: those whose keys are all there."""
+    settings, fields = evaluated.settings, TasksSection.model_fields
+    family = fields.get(evaluated.name.partition("-")[0])
+    for field in [family] if family is not None else fields.values():
+        for kind in _kinds(field.annotation):
+            keys = kind.model_fields.keys() - {"end_at", "postprocess", "gold"}
+            if keys <= settings.keys():
+                with contextlib.suppress(ValueError):
+                    yield kind.model_validate({key: settings[key] for key in keys})
+
+
+def _kinds(annotation: Any) -> Iterator[type[TaskSection]]:
+    """The sections in a type such as `dict[str, CustomSection]`."""
+    if isinstance(annotation, type) and issubclass(annotation, TaskSection):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _kinds(part)
 
 
 def _last_lines(text: str, count: int) -> str:

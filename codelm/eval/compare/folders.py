@@ -75,16 +75,27 @@ def read_system(name: str, path: Path, wanted: Collection[str] = (), profile: st
     Raises:
         EvaluationError: nothing is there, it is not finished, or damaged.
     """
-    folders = {_settings(folder)["benchmark"]: folder for folder in _benchmark_folders(path)}
+    folders = [(folder, _settings(folder)) for folder in _benchmark_folders(path)]
     if not folders:
         raise EvaluationError(f"{path} holds no evaluation; name an output_folder of eval/main.py")
-    chosen = {key: folder for key, folder in folders.items() if not wanted or any(map(key.startswith, wanted))}
     for begin in wanted:
-        if not any(key.startswith(begin) for key in folders):
-            meant = closest(begin, folders)
-            hint = f"did you mean {meant}?" if meant else f"there are {', '.join(sorted(folders))}"
+        if not any(begins(settings, begin) for _, settings in folders):
+            known = [settings["benchmark"] for _, settings in folders]
+            meant = closest(begin, known)
+            hint = f"did you mean {meant}?" if meant else f"there are {', '.join(known)}"
             raise EvaluationError(f"--benchmarks {begin}: {path} has no such benchmark; {hint}")
-    return System(name, {key: _read(folder, profile) for key, folder in chosen.items()})
+    read = [
+        _read(folder, profile)
+        for folder, settings in folders
+        if not wanted or any(begins(settings, begin) for begin in wanted)
+    ]
+    return System(name, {one.name: one for one in read})
+
+
+def begins(settings: dict[str, Any], begin: str) -> bool:
+    """Whether the benchmark's name begins so, or that of its kind: one of a repository may have any name."""
+    kind = "repository" if "masks" in settings else ""
+    return settings["benchmark"].startswith(begin) or kind.startswith(begin)
 
 
 def names_of(arguments: Sequence[str]) -> list[tuple[str, str]]:

@@ -6,14 +6,16 @@ from codelm.eval.compare.blocks import Block, Chart, Column, Heading, SideBySide
 from codelm.eval.compare.changes import Change
 from codelm.eval.compare.comparison import Comparison
 from codelm.eval.compare.examples import Example
-from codelm.eval.compare.words import difference_text, interval_text, metric_name, value_text
+from codelm.eval.compare.measures import BITS_PER_BYTE
+from codelm.eval.compare.words import difference_text, explain, interval_text, metric_name, value_text
+from codelm.eval.scoring import GOLD
 from codelm.html.intervals import Interval, intervals
 
 _VERDICTS = {"better": "better", "worse": "worse", "unchanged": "may be chance", "too few": "too few problems to tell"}
 _READING = (
     "Every line compares the same problems. The 95 % interval holds the true difference in 95 of 100 such"
     " measurements; where zero is in it, chance alone may have made the difference. p is how often chance alone makes"
-    " one as large{holm}. Points are percentage points."
+    " one as large{holm}. Points are percentage points"
 )
 _HOLM = " (raised after Holm, since several systems are compared with one)"
 
@@ -30,7 +32,11 @@ def tell(comparison: Comparison) -> list[Block]:
     own = [change for change in comparison.changes if change.own]
     elsewhere = [change for change in comparison.changes if not change.own]
     blocks: list[Block] = [Text(sentence, "verdict") for sentence in comparison.verdicts()]
-    blocks.append(Text(_READING.format(holm=_HOLM if names[1:] else ""), "note"))
+    metrics = dict.fromkeys(change.metric for change in comparison.changes)
+    explained = dict.fromkeys(filter(None, map(explain, metrics)))
+    blocks.append(
+        Text(". ".join([_READING.format(holm=_HOLM if names[1:] else ""), *map(_capital, explained)]) + ".", "note")
+    )
     if own:
         blocks += [Heading("On your code"), *_changes(own, names)]
     if elsewhere:
@@ -43,13 +49,18 @@ def tell(comparison: Comparison) -> list[Block]:
 
 
 def _changes(changes: Sequence[Change], names: Sequence[str]) -> Iterator[Block]:
-    for unit, shares in (("points", True), ("bits per byte and other units; to the left is better", False)):
-        drawn = [change for change in changes if change.is_share == shares and change.difference.low is not None]
-        if shares or all(change.lower_is_better for change in drawn):
-            yield Chart(intervals([_interval(change, names) for change in drawn], unit))
-    first = "from" if not names[1:] else "first"
-    header = ("", first, "to", "difference", "95 % interval", "p", "problems", "groups", "")
-    yield Table(header, tuple(_row(change, names) for change in changes))
+    drawn = [change for change in changes if change.difference.low is not None]
+    bits = [change for change in drawn if change.metric in (GOLD, BITS_PER_BYTE)]
+    shares = [change for change in drawn if change.is_share]
+    for charted, unit in ((shares, "points; better is to the right"), (bits, "bits per byte; better is to the left")):
+        yield Chart(intervals([_interval(change, names) for change in charted], unit))
+    header = ("", "from", "to", "difference", "95 % interval", "p", "problems", "groups", "")
+    yield Table(header, tuple(tuple(map(_unbroken, _row(change, names))) for change in changes))
+
+
+def _unbroken(cell: str) -> str:
+    """With spaces at which no line ends, in what is short."""
+    return cell.replace(" ", "\N{NO-BREAK SPACE}") if len(cell) < 20 else cell
 
 
 def _interval(change: Change, names: Sequence[str]) -> Interval:
@@ -125,6 +136,10 @@ def _method(comparison: Comparison) -> Iterator[Block]:
     if comparison.notes:
         yield Text("What differs between the evaluations and does not stop a comparison:", "note")
         yield from (Text(note, "note") for note in comparison.notes)
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _listed(methods: Iterable[str]) -> str:

@@ -1,6 +1,6 @@
 """Changes in plain words: for whoever decides, not for whoever measured."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from codelm.eval.compare.changes import Change
 from codelm.eval.compare.measures import BITS_PER_BYTE
@@ -13,6 +13,15 @@ _NAMES = {
     "exact_match": "exact matches",
     "edit_similarity": "edit similarity",
     "identifier_match": "identifiers matched",
+}
+_EXPLAINED = {
+    "pass@1": "pass@1: how often the first completion of a problem passes all of its tests",
+    "pass@": "pass@k: how often at least one of k completions passes all tests",
+    GOLD: "bits per byte of the reference solutions: how hard the right solution is for the model to predict; less is"
+    " better, and it moves long before pass@1 does",
+    BITS_PER_BYTE: "bits per byte: how hard text is for the model to predict; less is better",
+    "edit_similarity": "edit similarity: how much of a completion is, character by character, what stood there",
+    "exact_match": "exact matches: how often a completion is exactly what stood there",
 }
 _MOST_NAMED = 3
 
@@ -58,11 +67,9 @@ def unsure_text(change: Change) -> str:
     interval = interval_text(change)
     doubt = f", 95 % interval {interval}" if interval else ""
     few = (
-        f"; only {found.clusters} independent groups of problems, too few to tell"
-        if change.verdict == "too few"
-        else ""
+        f"; {found.clusters} independent groups of problems are too few to tell" if change.verdict == "too few" else ""
     )
-    return f"{metric_name(change.metric)} {difference_text(change, found.value)}{unit}{doubt}{few}"
+    return f"{metric_name(change.metric)} ({difference_text(change, found.value)}{unit}{doubt}{few})"
 
 
 def verdict_sentence(changes: Sequence[Change], system: str | None = None) -> str:
@@ -75,27 +82,29 @@ def verdict_sentence(changes: Sequence[Change], system: str | None = None) -> st
     own, elsewhere = [c for c in changes if c.own], [c for c in changes if not c.own]
     begin = f"{system}: " if system else ""
     if not own:
-        return f"{begin}{_capital(_part(elsewhere, 'Overall'))}."
-    parts = [_part(own, "On your code"), _part(elsewhere, "elsewhere") if elsewhere else "nothing else was measured"]
-    return f"{begin}{'; '.join(parts)}."
+        return f"{begin}{_part(elsewhere, '')}."
+    several = len({change.benchmark for change in own}) > 1
+    last = _part(elsewhere, "elsewhere: ") if elsewhere else "nothing else was measured"
+    return f"{begin}{_part(own, 'On your code: ', several)}; {last}."
 
 
-def _part(changes: Sequence[Change], where: str) -> str:
-    several = len({change.benchmark for change in changes}) > 1
+def explain(metric: str) -> str | None:
+    """A metric in plain words; None where its name must do."""
+    return next((text for begin, text in _EXPLAINED.items() if metric.startswith(begin)), None)
+
+
+def _part(changes: Sequence[Change], where: str, named: bool = True) -> str:
     sure = [change for change in changes if change.verdict in ("better", "worse")]
+    rest = [change for change in changes if change not in sure]
     if not sure:
-        return f"{where}: no measurable change ({_listed(changes, several, unsure_text)})"
-    rest = [change for change in changes if change not in sure and change.metric == "pass@1"]
-    text = f"{where}: {_listed(sure, several, change_text)}"
-    return f"{text}; no measurable change in {_listed(rest, several, unsure_text)}" if rest else text
+        return f"{where}no measurable change in {_listed(rest, named, unsure_text)}"
+    text = f"{where}{_listed(sure, named, change_text)}"
+    rest = [change for change in rest if change.metric == "pass@1"]
+    return f"{text}; no measurable change in {_listed(rest, named, unsure_text)}" if rest else text
 
 
-def _listed(changes: Iterable[Change], several: bool, say: Callable[[Change], str]) -> str:
-    changes = sorted(changes, key=lambda change: (change.verdict == "unchanged", change.metric != "pass@1"))
-    told = [f"{change.title + ': ' if several else ''}{say(change)}" for change in changes[:_MOST_NAMED]]
-    more = len(changes) - len(told)
+def _listed(changes: Sequence[Change], named: bool, say: Callable[[Change], str]) -> str:
+    ordered = sorted(changes, key=lambda change: change.metric != "pass@1")
+    told = [f"{change.title + ': ' if named else ''}{say(change)}" for change in ordered[:_MOST_NAMED]]
+    more = len(ordered) - len(told)
     return "; ".join(told) + (f"; and {more} more below" if more else "")
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

@@ -1,0 +1,101 @@
+"""`eval/compare.py` as a user runs it: from result folders or checkpoints to a page; bad input is a sentence."""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from codelm.model import ReplitCodeConfig, ReplitCodeForCausalLM
+from codelm.model.pretrained import save_transformers
+
+ROOT = Path(__file__).parents[3]
+YAML = ROOT / "yamls" / "quickstart" / "eval.yaml"
+SMALL = ["--set", "tasks.humaneval.limit=3", "--set", "tasks.humaneval.max_new_tokens=4"]
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tokenizer, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checkpoints")
+    for seed, name in enumerate(("base", "tuned")):
+        torch.manual_seed(seed)
+        config = ReplitCodeConfig(d_model=32, n_heads=2, n_layers=1, vocab_size=tokenizer.vocab_size, max_seq_len=512)
+        save_transformers(ReplitCodeForCausalLM(config), config, tokenizer.path, folder / name)
+    return folder
+
+
+@pytest.fixture
+def recipe(monkeypatch, capsys):
+    """Run the recipe in this process: (exit code, stdout, stderr)."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["compare.py", *map(str, arguments)])
+        monkeypatch.syspath_prepend(str(ROOT / "eval"))
+        mine = ("main", "progress", "report", "processes")
+        kept = {name: sys.modules.pop(name) for name in mine if name in sys.modules}
+        try:
+            runpy.run_path(str(ROOT / "eval" / "compare.py"), run_name="__main__")
+            code = 0
+        except SystemExit as stop:
+            code = stop.code
+        finally:
+            for name in mine:
+                sys.modules.pop(name, None)
+            sys.modules.update(kept)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+def test_two_checkpoints_are_evaluated_once_and_compared(recipe, checkpoints, tmp_path):
+    arguments = [checkpoints / "base", checkpoints / "tuned", "--yaml", YAML, *SMALL, "-o", tmp_path]
+    code, out, err = recipe(*arguments)
+    assert code == 0
+    assert "no measurable change in HumanEval: pass@1 (+0.0 points" in out
+    assert err.count("generate: 0 of 3") == 2
+    found = json.loads((tmp_path / "compare.json").read_text())
+    assert [change["metric"] for change in found["changes"]] == ["pass@1", "gold_bpb"]
+    assert found["systems"]["tuned"]["checkpoints"] == [str(checkpoints / "tuned")]
+    page = (tmp_path / "compare.html").read_bytes()
+    code, again, err = recipe(*arguments)
+    assert (code, again) == (0, out)
+    assert "generate: 0 of 3" not in err
+    assert (tmp_path / "compare.html").read_bytes() == page
+    # The folders that it left are evaluations like any other.
+    assert recipe(tmp_path / "base", tmp_path / "tuned", "-o", tmp_path / "again")[:2] == (0, out.replace(
+        str(tmp_path), str(tmp_path / "again")
+    ))  # fmt: skip
+
+
+def test_result_folders_are_compared_without_a_model(recipe, humaneval_results, tmp_path):
+    base = humaneval_results("base", [False] * 12)
+    tuned = humaneval_results("tuned", [True] * 8 + [False] * 4)
+    code, out, err = recipe(base, tuned, "--benchmarks", "human", "--own", "human", "-o", tmp_path / "out")
+    assert (code, err) == (0, "")
+    assert out.startswith("On your code: pass@1 rose from 0.0 % to 66.7 % (+66.7 points, 95 % interval +")
+    assert out.endswith(f"page: {tmp_path / 'out' / 'compare.html'}\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["{base}"], "name at least two evaluations or checkpoints"),
+        (["{base}", "{base}"], "write NAME=PATH to tell them apart"),
+        (["{base}", "b=absent"], "absent holds no evaluation; if it is a checkpoint, say with --yaml FILE"),
+        (["{base}", "b={base}/absent", "--yaml", str(YAML)], "there is no checkpoint at"),
+        (["{base}", "{other}"], "max_new_tokens was 512 for base and 64 for other"),
+        (["{base}", "{other}", "--benchmarks", "humanevla"], "did you mean humaneval?"),
+        (["{base}", "{other}", "--profile", "bigcode"], "was never scored with the profile bigcode"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_leaves_nothing(recipe, humaneval_results, tmp_path, arguments, message):
+    folders = {"base": humaneval_results("base", [True, False])}
+    folders["other"] = humaneval_results("other", [True, False], max_new_tokens=64)
+    code, _, err = recipe(*(argument.format(**folders) for argument in arguments), "-o", tmp_path / "out")
+    assert code == 2
+    assert message in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
