@@ -19,22 +19,22 @@ from codelm.config.evaluation.tasks import TaskSection, TasksSection
 from codelm.console import setup_logging
 from codelm.errors import EvaluationError, exit_on_error
 from codelm.eval import results
+from codelm.eval.assess import score
 from codelm.eval.benchmarks.registry import load_benchmark
 from codelm.eval.judging import cut_samples, judge_cut
 from codelm.eval.postprocess import PROFILES
-from codelm.eval.report import write_report
 from codelm.eval.samples import read_samples
-from codelm.eval.scoring import Result, pass_scores
 
 VERDICTS = "verdicts.jsonl"
+_OWN = "own"
 
 
 @exit_on_error
 def main() -> None:
     args = parse()
     setup_logging()
-    section = section_of(args.benchmark, args.path, args.options)
-    benchmark = load_benchmark(args.benchmark, section)
+    name, section = task_of(args.benchmark, args.path, args.options)
+    benchmark = load_benchmark(name, section)
     found = read_samples(args.samples, benchmark.problems)
     profile = PROFILES[args.profile]
     sandbox = SandboxSection(num_workers=args.workers, min_level=args.min_level)
@@ -52,15 +52,14 @@ def main() -> None:
         results.open_folder(args.output, settings)
         cut = cut_samples(benchmark.problems, found.samples, profile)
         judged = judge_cut(judge, benchmark.problems, cut, args.output / VERDICTS, (), progress)
-        scores = {score.name: score for score in pass_scores(judged, settings)}
-        result = Result(benchmark.name, benchmark.title, profile.label, scores, judged, judge.isolation)
-    print_result(write_report(args.output, result, benchmark), args.output)
+        result = score(benchmark, judged, {}, profile, settings, judge.isolation, args.output)
+    print_result(result, args.output)
     if found.left_out:
         raise EvaluationError(str(found.complaint()))
 
 
-def section_of(name: str, path: str | None, options: list[str]) -> TaskSection:
-    """The benchmark's section, with what the command line says of it."""
+def task_of(name: str, path: str | None, options: list[str]) -> tuple[str, TaskSection]:
+    """The benchmark's name and section, with what the command line says of it."""
     name, _, language = name.partition("-")
     if name not in TasksSection.model_fields or name == "custom":
         load_benchmark(name, TaskSection())  # says which there are
@@ -73,22 +72,27 @@ def section_of(name: str, path: str | None, options: list[str]) -> TaskSection:
             raise EvaluationError(f"{option}: options of the benchmark are written key=value, such as split=all")
         said[key] = yaml.safe_load(value)
     try:
-        sections = list(TasksSection.model_validate({name: said}).chosen().values())
+        named = {"repository": {_OWN: said}} if name == "repository" else {name: said}
+        sections = TasksSection.model_validate(named).chosen()
     except ValueError as error:
         problem: Any = error
         first = problem.errors()[0] if hasattr(problem, "errors") else {"loc": (), "msg": str(error)}
         raise EvaluationError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
     if len(sections) > 1:
         raise EvaluationError(f"--benchmark {name} is several benchmarks; name a language, such as {name}-cpp")
-    return sections[0]
+    return next(iter(sections.items()))
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
     parser.add_argument(
-        "--benchmark", required=True, help="humaneval, humaneval_plus, mbpp, mbpp_plus, infilling, multipl_e-cpp …"
+        "--benchmark",
+        required=True,
+        help="humaneval, humaneval_plus, mbpp, mbpp_plus, infilling, multipl_e-cpp, repository …",
     )
-    parser.add_argument("--path", help="the benchmark's file, where it has none of its own")
+    parser.add_argument(
+        "--path", help="the benchmark's file (a repository's: its folder), where it has none of its own"
+    )
     parser.add_argument("--samples", required=True, type=Path, help="the completions")
     parser.add_argument("--output", required=True, type=Path, help="a folder for verdicts and scores")
     parser.add_argument(

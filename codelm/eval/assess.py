@@ -1,5 +1,6 @@
 """From completions to a result: judge what is not judged, score, and write the summary and the report. No torch."""
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,11 @@ from codelm.eval import results
 from codelm.eval.judge.contract import Judge
 from codelm.eval.judging import cut_samples, judge_cut
 from codelm.eval.postprocess import Profile
-from codelm.eval.problem import Benchmark
-from codelm.eval.records import Completion
+from codelm.eval.problem import Benchmark, Problem
+from codelm.eval.records import Completion, Judged
 from codelm.eval.report import write_report
-from codelm.eval.scoring import Result, gold_score, pass_scores
+from codelm.eval.sandbox.confine import Isolation
+from codelm.eval.scoring import Result, all_scores, compare_texts
 
 
 def assess(
@@ -38,16 +40,42 @@ def assess(
     cut = cut_samples(benchmark.problems, samples, profile)
     judged = judge_cut(judge, benchmark.problems, cut, file, others, progress)
     repeat = {**settings, "postprocess": profile.label}
-    scores = pass_scores(judged, repeat)
-    if gold:
-        scores.append(gold_score([gold[problem.task_id] for problem in benchmark.problems], repeat))
+    shortened = len({c.task_id for c in completions if c.prompt_left_out})
+    return score(benchmark, judged, gold, profile, repeat, judge.isolation, folder, shortened)
+
+
+def score(
+    benchmark: Benchmark,
+    judged: Sequence[Judged],
+    gold: Mapping[str, dict[str, Any]],
+    profile: Profile,
+    repeat: dict[str, Any],
+    isolation: Isolation,
+    folder: Path | None,
+    prompts_shortened: int = 0,
+) -> Result:
+    """The scores of verdicts, of all problems or of some; summary and report into the folder, if there is one."""
+    likeness = compare_texts(benchmark.problems, judged)
+    if likeness and folder:
+        results.write_lines(folder / results.LIKENESS, likeness)
+    present = {one.task_id for one in judged}
+    kinds: dict[str, list[Problem]] = defaultdict(list)
+    for problem in benchmark.problems:
+        if problem.task_id in present:
+            kinds[problem.kind].append(problem)
+    problems = [problem for of_kind in kinds.values() for problem in of_kind]
     result = Result(
         name=benchmark.name,
         title=benchmark.title,
         profile=profile.label,
-        scores={score.name: score for score in scores},
-        judged=judged,
-        isolation=judge.isolation,
-        prompts_shortened=len({c.task_id for c in completions if c.prompt_left_out}),
+        scores=all_scores(problems, judged, likeness, gold, repeat),
+        by_kind={
+            kind: all_scores(of_kind, judged, likeness, gold, {})
+            for kind, of_kind in sorted(kinds.items())
+            if len(kinds) > 1
+        },
+        judged=list(judged),
+        isolation=isolation,
+        prompts_shortened=prompts_shortened,
     )
     return result if folder is None else write_report(folder, result, benchmark)

@@ -70,20 +70,32 @@ def build_prompts(
     """The prompts of all samples, problem by problem.
 
     Raises:
-        EvaluationError: something is to be filled in, and the tokenizer has no fill-in-the-middle tokens.
+        EvaluationError: see `why_not`.
     """
+    reason = why_not(tokenizer, problems)
+    if reason is not None:
+        raise EvaluationError(reason)
     limit = max_length(model)
     room = None if limit is None else limit - min(section.max_new_tokens, _LEAST_ROOM, limit // 2)
     prompts = []
     for problem in problems:
-        if problem.suffix is None:
-            ids, tail = aligned(tokenizer, problem)
-            left_out = 0 if room is None else max(0, len(ids) - room)
-            ids = ids[left_out:]
-        else:
+        if problem.fills_in:
             (ids, left_out), tail = _around(tokenizer, problem, room), ""
+        else:
+            before, tail = aligned(tokenizer, problem)
+            ids, left_out = _fitted(_above(tokenizer, problem), before, room)
         prompts += [Prompt(problem, sample, ids, left_out, tail) for sample in range(section.num_samples)]
     return prompts
+
+
+def why_not(tokenizer: Tokenizer, problems: Sequence[Problem]) -> str | None:
+    """Why these problems cannot be shown to a model with this tokenizer; None where they can."""
+    if any(problem.fills_in for problem in problems) and not _fim_ids(tokenizer):
+        return (
+            "the tokenizer of this checkpoint has no fill-in-the-middle tokens, so the model cannot see what stands"
+            " behind a gap; leave this benchmark out, or (a repository's) set its `form` to left_to_right"
+        )
+    return None
 
 
 def special_ids(tokenizer: Tokenizer) -> dict[str, int]:
@@ -98,7 +110,7 @@ def aligned(tokenizer: Tokenizer, problem: Problem) -> tuple[list[int], str]:
     line's end is then a text such a model has never seen, and it writes no body.
     """
     prompt = problem.prompt
-    behind = "    return" if problem.form == "function" else "def f"
+    behind = _behind(problem)
     ids, continued = tokenizer.encode(prompt), tokenizer.encode(prompt + behind)
     shared = next(
         (place for place, pair in enumerate(zip(ids, continued, strict=False)) if pair[0] != pair[1]), len(ids)
@@ -109,20 +121,44 @@ def aligned(tokenizer: Tokenizer, problem: Problem) -> tuple[list[int], str]:
     return ids, ""
 
 
+def _behind(problem: Problem) -> str:
+    """How a completion begins that the tokens of its prompt's end must fit."""
+    if problem.form == "gap":
+        return problem.gold[: len(problem.gold) - len(problem.gold.lstrip(" \t"))] + "return"
+    return "    return" if problem.form == "function" else "def f"
+
+
+def _above(tokenizer: Tokenizer, problem: Problem) -> list[int]:
+    return tokenizer.encode(problem.context) if problem.context else []
+
+
+def _fitted(above: list[int], ids: list[int], room: int | None) -> tuple[list[int], int]:
+    """A prompt below its context, and how many tokens were left out: each loses its beginning.
+
+    Where both do not fit, the context has half of the room, or what the prompt leaves.
+    """
+    whole = len(above) + len(ids)
+    if room is not None and whole > room:
+        above = above[max(0, len(above) - max(room // 2, room - len(ids))) :]
+        ids = ids[max(0, len(ids) - (room - len(above))) :]
+    return [*above, *ids], whole - len(above) - len(ids)
+
+
+def _fim_ids(tokenizer: Tokenizer) -> list[int]:
+    """Of prefix, suffix and middle; none where one is missing."""
+    marks = [mark for name in _FIM if (mark := special_ids(tokenizer).get(name)) is not None]
+    return marks if len(marks) == len(_FIM) else []
+
+
 def _around(tokenizer: Tokenizer, problem: Problem, room: int | None) -> tuple[list[int], int]:
     """Prefix, suffix, middle; most of the room is the prefix's. And how many tokens were left out."""
-    marks = [special_ids(tokenizer).get(name) for name in _FIM]
-    if None in marks:
-        raise EvaluationError(
-            "the tokenizer of this checkpoint has no fill-in-the-middle tokens, so the model cannot see what stands"
-            " behind the gap; leave tasks.infilling out"
-        )
+    first, second, third = _fim_ids(tokenizer)
+    above = _above(tokenizer, problem)
     before, behind = tokenizer.encode(problem.prompt), tokenizer.encode(problem.suffix or "")
-    whole = len(before) + len(behind)
-    if room is not None and whole > room - len(marks):
-        room -= len(marks)
-        behind = behind[: max(room // 4, room - len(before))]
-        before = before[max(0, len(before) - (room - len(behind))) :]
-    left_out = whole - len(before) - len(behind)
-    first, second, third = (mark for mark in marks if mark is not None)
-    return [first, *before, second, *behind, third], left_out
+    whole = len(above) + len(before) + len(behind)
+    if room is not None:
+        room -= len(_FIM)
+        behind = behind[: max(room // 4, room - len(above) - len(before))]
+        room -= len(behind)
+    shown, _ = _fitted(above, before, room)
+    return [first, *shown, second, *behind, third], whole - len(shown) - len(behind)

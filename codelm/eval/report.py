@@ -9,11 +9,12 @@ from pathlib import Path
 from codelm.eval import results
 from codelm.eval.problem import Benchmark
 from codelm.eval.records import Judged
-from codelm.eval.scoring import GOLD, Result
+from codelm.eval.scoring import EDIT_SIMILARITY, EXACT_MATCH, GOLD, Result
+from codelm.eval.statistics import Score
 
 MARKDOWN, PAGE = "report.md", "report.html"
 _SAMPLES = 12
-_NAMES = {GOLD: "gold solutions, bits/byte"}
+_NAMES = {GOLD: "gold solutions, bits/byte", EXACT_MATCH: "exact match", EDIT_SIMILARITY: "edit similarity"}
 _STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:70em;margin:2em auto;padding:0 1em;color:#222}"
     "table{border-collapse:collapse}td,th{border-bottom:1px solid #ccc;padding:.3em .8em;text-align:left}"
@@ -35,12 +36,21 @@ def write_report(folder: Path, result: Result, benchmark: Benchmark) -> Result:
 
 def score_rows(result: Result) -> list[list[str]]:
     """A row for each score: name, value, standard error, interval, n."""
-    rows = []
-    for score in result.scores.values():
-        error = "" if score.standard_error is None else f"{score.standard_error:.4f}"
-        interval = f"{score.low:.4f} – {score.high:.4f}"
-        rows.append([_NAMES.get(score.name, score.name), f"{score.value:.4f}", error, interval, str(score.n)])
-    return rows
+    return [_row(_NAMES.get(score.name, score.name), score) for score in result.scores.values()]
+
+
+def kind_rows(result: Result) -> list[list[str]]:
+    """The same of each kind of problem, where there are several."""
+    return [
+        _row(f"{kind}: {_NAMES.get(score.name, score.name)}", score)
+        for kind, scores in result.by_kind.items()
+        for score in scores.values()
+    ]
+
+
+def _row(title: str, score: Score) -> list[str]:
+    error = "" if score.standard_error is None else f"{score.standard_error:.4f}"
+    return [title, f"{score.value:.4f}", error, f"{score.low:.4f} – {score.high:.4f}", str(score.n)]
 
 
 def chosen_samples(judged: Iterable[Judged], count: int = _SAMPLES) -> list[Judged]:
@@ -83,6 +93,8 @@ def _spread(result: Result) -> list[list[str]]:
 def _markdown(result: Result, shown: list[Judged]) -> str:
     names = [name for name in result.scores if name.startswith("pass@")]
     parts = [f"# {result.title}\n", _markdown_table(_HEAD, score_rows(result)), _how(result) + "\n"]
+    if result.by_kind:
+        parts += ["## By kind\n", _markdown_table(_HEAD, kind_rows(result))]
     if len(result.profiles or {}) > 1:
         parts += ["## By post-processing\n", _markdown_table(["profile", *names], _spread(result))]
     parts.append("## Samples\n")
@@ -105,6 +117,7 @@ def _longest_fence(text: str) -> int:
 
 def _page(result: Result, shown: list[Judged], prompts: dict[str, str]) -> str:
     names = [name for name in result.scores if name.startswith("pass@")]
+    kinds = f"<h2>By kind</h2>{_html_table(_HEAD, kind_rows(result))}" if result.by_kind else ""
     spread = (
         f"<h2>By post-processing</h2>{_html_table(['profile', *names], _spread(result))}"
         if len(result.profiles or {}) > 1
@@ -120,7 +133,7 @@ def _page(result: Result, shown: list[Judged], prompts: dict[str, str]) -> str:
     title = html.escape(result.title)
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><style>{_STYLE}</style>"
-        f"<h1>{title}</h1>{_html_table(_HEAD, score_rows(result))}<p>{html.escape(_how(result))}</p>{spread}"
+        f"<h1>{title}</h1>{_html_table(_HEAD, score_rows(result))}<p>{html.escape(_how(result))}</p>{kinds}{spread}"
         f"<h2>Samples</h2>{samples}</html>\n"
     )
 

@@ -15,6 +15,7 @@ from typing import Any
 from codelm.errors import EvaluationError
 
 SETTINGS, SAMPLES, GOLD, SUMMARY = "settings.json", "samples.jsonl", "gold.jsonl", "summary.json"
+LIKENESS = "likeness.jsonl"
 _VERDICTS = "verdicts."
 
 

@@ -1,18 +1,22 @@
 """The third stage: from verdicts to scores."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from codelm.errors import EvaluationError
+from codelm.eval.problem import Problem
 from codelm.eval.records import Judged
 from codelm.eval.sandbox.confine import Isolation
+from codelm.eval.similarity import edit_similarity, exact_match
 from codelm.eval.statistics import Score, score_mean, score_pass_at_k
 
 KS = (1, 10, 100)
 GOLD = "gold_bpb"
 """Bits per byte of the reference solutions."""
+EXACT_MATCH, EDIT_SIMILARITY = "exact_match", "edit_similarity"
+"""Of completions and references, as texts."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,9 @@ class Result:
     Attributes:
         name, title: of the benchmark.
         profile: name and version of the post-processing profile.
-        scores: by name: pass@k for each k up to the number of samples, and `gold_bpb` where it was measured.
+        scores: by name: pass@k for each k up to the number of samples; of problems whose completions are also compared
+            with the references, `exact_match` and `edit_similarity`; `gold_bpb` where it was measured.
+        by_kind: the same for each kind of problem, where there are several.
         judged: every verdict.
         profiles: the scores under every profile that this folder has been scored with, this one included.
     """
@@ -33,6 +39,7 @@ class Result:
     scores: dict[str, Score]
     judged: list[Judged]
     isolation: Isolation
+    by_kind: dict[str, dict[str, Score]] = field(default_factory=dict)
     prompts_shortened: int = 0
     profiles: dict[str, dict[str, float]] | None = None
 
@@ -62,12 +69,62 @@ class Result:
             "title": self.title,
             "profile": self.profile,
             "scores": {name: score.to_dict() for name, score in self.scores.items()},
+            "by_kind": {
+                kind: {name: score.to_dict() for name, score in scores.items()} for kind, scores in self.by_kind.items()
+            },
             "profiles": self.profiles or {self.profile: self.values()},
             "verdicts": self.kinds,
             "judges": self.judges,
             "isolation": self.isolation.to_dict(),
             "prompts_shortened": self.prompts_shortened,
         }
+
+
+def all_scores(
+    problems: Sequence[Problem],
+    judged: Sequence[Judged],
+    likeness: Sequence[dict[str, Any]],
+    gold: Mapping[str, dict[str, Any]],
+    repeat: dict[str, Any],
+) -> dict[str, Score]:
+    """Every score of these problems, by name.
+
+    Args:
+        judged, likeness, gold: verdicts, rows of `compare_texts`, and bits by problem, also of other problems.
+    """
+    ids = {problem.task_id for problem in problems}
+    scores = pass_scores([one for one in judged if one.task_id in ids], repeat)
+    scores += likeness_scores([row for row in likeness if row["task_id"] in ids], repeat)
+    if gold:
+        scores.append(gold_score([gold[problem.task_id] for problem in problems], repeat))
+    return {score.name: score for score in scores}
+
+
+def compare_texts(problems: Sequence[Problem], judged: Sequence[Judged]) -> list[dict[str, Any]]:
+    """How alike completions and references are, for the problems where that is asked: a row each."""
+    golds = {problem.task_id: problem.gold for problem in problems if problem.compared}
+    return [
+        {
+            "task_id": one.task_id,
+            "sample": one.sample,
+            EXACT_MATCH: exact_match(one.completion, golds[one.task_id]),
+            EDIT_SIMILARITY: round(edit_similarity(one.completion, golds[one.task_id]), 6),
+        }
+        for one in judged
+        if one.task_id in golds
+    ]
+
+
+def likeness_scores(rows: Sequence[dict[str, Any]], repeat: dict[str, Any]) -> list[Score]:
+    """The means over problems of what `compare_texts` found; none of nothing."""
+    by_problem: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        by_problem[row["task_id"]].append(row)
+    return [
+        score_mean(name, [sum(row[name] for row in of_one) / len(of_one) for of_one in by_problem.values()], repeat)
+        for name in (EXACT_MATCH, EDIT_SIMILARITY)
+        if rows
+    ]
 
 
 def pass_scores(judged: Sequence[Judged], repeat: dict[str, Any]) -> list[Score]:

@@ -1,5 +1,6 @@
 """The callbacks of a run, from the configuration."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from composer import Callback
 
 from codelm.config.train import TrainConfig
 from codelm.eval.benchmarks.registry import load_benchmark
+from codelm.eval.prompts import why_not
 from codelm.train import composer_args
 from codelm.train.build import Pieces, in_batches
 from codelm.train.callbacks.code_eval import CodeEval, Evaluated
@@ -17,6 +19,8 @@ from codelm.train.flops import ModelCosts
 from codelm.train.monitors import build_monitors, build_outcomes
 from codelm.train.parallel.building import build_shell
 from codelm.train.roll_backs import RollBack
+
+log = logging.getLogger(__name__)
 
 
 def build_callbacks(
@@ -48,8 +52,17 @@ def _code_eval(config: TrainConfig, pieces: Pieces, moves: Callable[[], None]) -
     if section is None:
         return []
 
+    benchmarks = {}
+    for name, task in section.tasks.chosen().items():
+        benchmark = load_benchmark(name, task)
+        if reason := why_not(pieces.tokenizer, benchmark.problems):
+            log.warning("callbacks.code_eval.tasks: %s is left out: %s", name, reason)
+        else:
+            benchmarks[name] = benchmark
+    if not benchmarks:
+        return []
     run = Evaluated(
-        benchmarks={name: load_benchmark(name, task) for name, task in section.tasks.chosen().items()},
+        benchmarks=benchmarks,
         tokenizer=pieces.tokenizer,
         seed=config.seed,
         folder=Path(config.save_folder) / "code_eval",

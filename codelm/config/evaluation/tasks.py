@@ -1,7 +1,7 @@
 """The benchmarks that an evaluation may hold, a section each, and how completions are generated for them."""
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -11,12 +11,15 @@ Postprocess = Literal["humaneval", "bigcode", "lm-eval", "evalplus-like", "model
 MbppVariant = Literal["sanitized", "full"]
 MultiplELanguage = Literal["c", "cpp", "go", "java", "js", "php", "py", "r", "rb", "rs", "sh", "ts"]
 _PUBLISHED: tuple[MultiplELanguage, ...] = ("cpp", "go", "java", "js", "php", "r", "rb", "rs", "sh", "ts")
+MaskKind = Literal["body", "block", "statement"]
 InfillingVariant = Literal["single-line", "multi-line", "random-span", "random-span-light"]
 
 
 class TaskSection(Section):
     """What all benchmarks have in common: which problems, how completions are generated, how they are cut."""
 
+    group: ClassVar[str | None] = None
+    """The key of `TasksSection` that holds several of this kind, by a name each; None where there is one at most."""
     limit: PositiveInt | None = None
     """The first n problems only; null means all."""
     num_samples: PositiveInt = 1
@@ -112,9 +115,29 @@ class MultiplESection(TaskSection):
         return languages
 
 
+class RepositorySection(TaskSection):
+    """A repository's own functions with gaps, judged by its own unit tests (docs/repository_benchmark.md)."""
+
+    group: ClassVar[str | None] = "repository"
+    path: str
+    """The folder that `eval/build_repo_benchmark.py` has made."""
+    python: str | None = None
+    """The bin/python of the repository's environment; null means the one that the benchmark was built with."""
+    masks: Annotated[list[MaskKind], Field(min_length=1)] = Field(
+        default_factory=lambda: ["body", "block", "statement"],
+        json_schema_extra={"default": ["body", "block", "statement"]},
+    )
+    """What of a function is to be completed: all below its docstring, a block in it, a statement."""
+    prompt: Literal["file", "repository"] = "file"
+    """repository: snippets of other files stand above the file, as comments."""
+    form: Literal["left_to_right", "fim"] = "left_to_right"
+    """fim: the model also sees what stands behind the gap; its tokenizer needs fill-in-the-middle tokens."""
+
+
 class CustomSection(TaskSection):
     """A benchmark of your own: a function that makes its problems (docs/evaluation.md)."""
 
+    group: ClassVar[str | None] = "custom"
     load: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]
     """`package.module:function`; it takes this section and returns `codelm.eval.problem.Problem`s."""
     options: dict[str, Any] = Field(default_factory=dict, json_schema_extra={"default": {}})
@@ -130,38 +153,52 @@ class TasksSection(Section):
     mbpp_plus: MbppPlusSection | None = None
     infilling: InfillingSection | None = None
     multipl_e: MultiplESection | None = None
+    repository: dict[str, RepositorySection] = Field(default_factory=dict, json_schema_extra={"default": {}})
+    """Benchmarks of your repositories, by a name each."""
     custom: dict[str, CustomSection] = Field(default_factory=dict, json_schema_extra={"default": {}})
     """Benchmarks of your own, by a name each."""
 
-    @field_validator("custom")
+    @field_validator("repository", mode="before")
     @classmethod
-    def _names_are_free(cls, custom: dict[str, CustomSection]) -> dict[str, CustomSection]:
-        taken = sorted(custom.keys() & cls.model_fields.keys())
+    def _have_names(cls, sections: Any) -> Any:
+        if isinstance(sections, dict) and isinstance(sections.get("path"), str):
+            raise ValueError("each needs a name of its own: write `repository: {mine: {path: …}}`")
+        return sections
+
+    @field_validator("repository", "custom")
+    @classmethod
+    def _names_are_free(cls, named: dict[str, Any]) -> dict[str, Any]:
+        taken = sorted(named.keys() & cls.model_fields.keys())
         if taken:
             raise ValueError(f"{taken[0]} is the name of a benchmark that is there already; give yours another")
-        unfit = [name for name in custom if not re.fullmatch(r"[\w-]+", name)]
+        unfit = [name for name in named if not re.fullmatch(r"[\w-]+", name)]
         if unfit:
             raise ValueError(f"`{unfit[0]}` cannot be a folder's name; use letters, digits, _ and -")
-        return custom
+        return named
 
     @model_validator(mode="after")
     def _something(self) -> "TasksSection":
         if not self.chosen():
             raise ValueError("there is nothing to evaluate; add `humaneval: {}`")
+        twice = sorted(self.repository.keys() & self.custom.keys())
+        if twice:
+            raise ValueError(f"`repository` and `custom` both name a benchmark {twice[0]}; give one another name")
         return self
 
     def chosen(self) -> dict[str, TaskSection]:
         """The benchmarks to evaluate, by name, in the order of this class; each language of MultiPL-E is one."""
-        named = {name: getattr(self, name) for name in type(self).model_fields if name not in ("custom", "multipl_e")}
+        several = ("multipl_e", "repository", "custom")
+        named = {name: getattr(self, name) for name in type(self).model_fields if name not in several}
         if self.multipl_e is not None:
             for language in self.multipl_e.languages:
                 named[f"multipl_e-{language}"] = self.multipl_e.model_copy(update={"languages": [language]})
-        return {name: section for name, section in {**named, **self.custom}.items() if section is not None}
+        named |= {**self.repository, **self.custom}
+        return {name: section for name, section in named.items() if section is not None}
 
 
 def tasks_of(name: str, section: TaskSection) -> dict[str, Any]:
     """What `TasksSection` is made of so that `chosen` is this one benchmark again; JSON."""
     dumped = section.model_dump(mode="json")
-    if isinstance(section, CustomSection):
-        return {"custom": {name: dumped}}
+    if section.group:
+        return {section.group: {name: dumped}}
     return {"multipl_e" if isinstance(section, MultiplESection) else name: dumped}

@@ -10,7 +10,7 @@ from typing import Any
 from codelm.config.evaluation.tasks import CustomSection, TaskSection
 from codelm.config.suggest import closest
 from codelm.errors import EvaluationError
-from codelm.eval.benchmarks import humaneval, infilling, mbpp, multipl_e, plus
+from codelm.eval.benchmarks import humaneval, infilling, mbpp, multipl_e, plus, repository
 from codelm.eval.problem import Benchmark, Problem
 
 Loader = Callable[[Any], list[Problem] | Benchmark]
@@ -31,6 +31,7 @@ register("mbpp", "MBPP", mbpp.load)
 register("mbpp_plus", "MBPP+", plus.load_mbpp_plus)
 register("infilling", "HumanEval infilling", infilling.load)
 register("multipl_e", "MultiPL-E", multipl_e.load)
+register("repository", "a repository's own tests", repository.load)
 
 
 def names() -> list[str]:
@@ -44,9 +45,10 @@ def load_benchmark(name: str, section: TaskSection) -> Benchmark:
     Raises:
         EvaluationError: it is unknown, its data absent or damaged, or not what its function should return.
     """
+    family = section.group or name.partition("-")[0]
     if isinstance(section, CustomSection):
         load, title = _custom(name, section), name
-    elif (family := name.partition("-")[0]) in _LOADERS:
+    elif family in _LOADERS:
         load, title = _LOADERS[family], _TITLES[family]
     else:
         meant = closest(name, _LOADERS)
@@ -59,7 +61,8 @@ def load_benchmark(name: str, section: TaskSection) -> Benchmark:
         raise EvaluationError(f"tasks.{name}: no problems; choose another file or split")
     if len({problem.task_id for problem in problems}) != len(problems):
         raise EvaluationError(f"tasks.{name}: two problems have the same task_id; each needs its own")
-    return replace(benchmark, problems=problems[: section.limit])
+    title = name if section.group else benchmark.title
+    return replace(benchmark, name=name, title=title, problems=problems[: section.limit])
 
 
 def _custom(name: str, section: CustomSection) -> Loader:

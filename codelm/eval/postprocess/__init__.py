@@ -22,6 +22,7 @@ from codelm.eval.postprocess.infill import cut_infill, infill_finished
 from codelm.eval.postprocess.python_program import cut_python_function, python_function_finished
 from codelm.eval.postprocess.stop_words import STOP_WORDS, cut_at_stop_words, cut_before, stop_word_reached
 from codelm.eval.problem import Form, Problem
+from codelm.eval.repository import cut as gap
 
 __all__ = ["PROFILES", "STOP_WORDS", "Profile"]
 
@@ -31,11 +32,13 @@ _BIGCODE: dict[Form, tuple[str, ...]] = {
     "function": ("\nclass", "\ndef", "\n#", "\n@", "\nprint", "\nif", "\n```", "<file_sep>"),
     "program": ("\nclass", "\nassert", '\n"""', "\nprint", "\nif", "\n<|/", "\n```"),
     "infill": (),
+    "gap": (),
 }
 _LM_EVAL: dict[Form, tuple[str, ...]] = {
     "function": ("\nclass", "\ndef", "\n#", "\nif", "\nprint"),
     "program": ("[DONE]",),
     "infill": (),
+    "gap": (),
 }
 
 
@@ -63,6 +66,10 @@ class Profile:
 def _cut(problem: Problem, completion: str, ended: bool) -> str:
     if problem.stop:
         return cut_before(completion, problem.stop)
+    if problem.form == "gap":
+        if ended and problem.fills_in:
+            return gap.whole_lines(completion)
+        return gap.cut(problem.kind, problem.gold, completion, problem.language)
     if problem.form == "infill":
         return cut_infill(problem.prompt, completion, problem.suffix or "", problem.lines)
     return cut_python_function(problem.prompt, completion, problem.entry_point, ended)
@@ -71,6 +78,8 @@ def _cut(problem: Problem, completion: str, ended: bool) -> str:
 def _finished(problem: Problem, completion: str) -> bool:
     if problem.stop:
         return any(word in completion for word in problem.stop)
+    if problem.form == "gap":
+        return gap.finished(problem.kind, problem.gold, completion, problem.language)
     if problem.form == "infill":
         return infill_finished(completion, problem.lines)
     return python_function_finished(problem.prompt, completion, problem.entry_point)
@@ -78,7 +87,7 @@ def _finished(problem: Problem, completion: str) -> bool:
 
 def _sanitized(problem: Problem, completion: str, ended: bool) -> str:
     """The sanitized program, behind the prompt and in its place: the last definition counts."""
-    if problem.form == "infill":
+    if problem.form in ("infill", "gap"):
         return completion
     return f"\n{sanitize(problem.prompt + completion, problem.entry_point)}"
 

@@ -86,8 +86,11 @@ def _without(place: str, site: str, own: set[str]) -> list[list[str]]:
     return rules + [[os.path.join(site, name), "all"] for name in os.listdir(site) if name not in hidden]
 
 
-def inspect_environment(python: str) -> Environment:
+def inspect_environment(python: str, asked: str = "--python") -> Environment:
     """Ask an interpreter what it is.
+
+    Args:
+        asked: what named it, for the sentence when it will not do.
 
     Raises:
         EvaluationError: it does not run, is too old, or has no pytest.
@@ -95,7 +98,7 @@ def inspect_environment(python: str) -> Environment:
     path = Path(python).expanduser().absolute()
     if not path.is_file() or not os.access(path, os.X_OK):
         raise EvaluationError(
-            f"--python: {python} is no interpreter; give the bin/python of the repository's environment"
+            f"{asked}: {python} is no interpreter; give the bin/python of the repository's environment"
         )
     try:
         answer = subprocess.run(
@@ -105,19 +108,18 @@ def inspect_environment(python: str) -> Environment:
         fields = json.loads(answer.stdout.strip().splitlines()[-1])
     except (OSError, subprocess.SubprocessError, ValueError, IndexError):
         raise EvaluationError(
-            f"--python: {python} does not run as a Python 3 interpreter; give the bin/python of the repository's"
+            f"{asked}: {python} does not run as a Python 3 interpreter; give the bin/python of the repository's"
             " environment"
         ) from None
     version = tuple(fields["version"])
     if version < OLDEST:
         raise EvaluationError(
-            f"--python: {python} is Python {'.'.join(map(str, version))}; an environment of Python"
+            f"{asked}: {python} is Python {'.'.join(map(str, version))}; an environment of Python"
             f" {'.'.join(map(str, OLDEST))} or newer is needed"
         )
     if fields["pytest"] is None:
         raise EvaluationError(
-            f"--python: {python} has no pytest: run `{python} -m pip install pytest`, or leave --python out to build"
-            " only what needs no tests"
+            f"{asked}: {python} has no pytest: run `{python} -m pip install pytest`, or name another environment"
         )
     return Environment(
         python=str(path),

@@ -1,6 +1,6 @@
 """What a finished benchmark asks: a gap in a file, what stands before and behind it, the tests that judge it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -80,17 +80,27 @@ def load(folder: Path, tree: Path | None) -> RepositoryBenchmark:
         EvaluationError: the folder holds no finished benchmark, or one that was changed.
     """
     about, rows = manifest.read(folder)
-    executable, textual, held_out = [], [], []
+    executable = items_of_tests(folder, rows, tree) if tree is not None else []
+    files = [row for row in rows if row["row"] == "file"]
+    textual = [item for row in files for item in _of_file(row)]
+    held_out = [(row["path"], row["language"], row["solution"]) for row in files]
+    return RepositoryBenchmark(folder, about, tuple(executable), tuple(textual), tuple(held_out))
+
+
+def items_of_tests(folder: Path, rows: Iterable[dict[str, Any]], tree: Path) -> list[Item]:
+    """The items that tests judge, of a manifest's lines.
+
+    Raises:
+        EvaluationError: a file of theirs is not in the archive.
+    """
+    items = []
     for row in rows:
-        if row["row"] == "file":
-            held_out.append((row["path"], row["language"], row["solution"]))
-            textual += _of_file(row)
-        elif tree is not None:
+        if row["row"] == "function":
             text = read_text(tree / row["path"])
             if text is None:
                 raise EvaluationError(f"{folder / manifest.ARCHIVE} lacks {row['path']}; build the benchmark again")
-            executable += _of_function(row, text)
-    return RepositoryBenchmark(folder, about, tuple(executable), tuple(textual), tuple(held_out))
+            items += _of_function(row, text)
+    return items
 
 
 def _of_function(row: dict[str, Any], text: str) -> list[Item]:

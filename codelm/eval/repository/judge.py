@@ -35,7 +35,7 @@ class RepositoryJudge:
         about, _ = manifest.read(folder)
         if about["interpreter"] is None:
             raise EvaluationError(f"{folder} was built without --python: nothing in it is judged by tests")
-        environment = inspect_environment(python or about["interpreter"])
+        environment = inspect_environment(python or about["interpreter"], f"`python` of {folder}")
         self.max_seconds = about["settings"]["gates"]["max_seconds"]
         self.limits = limits(math.ceil(self.max_seconds), 5 * self.max_seconds)
         self.tree = unpack(folder / manifest.ARCHIVE)

@@ -32,6 +32,7 @@ class Evaluated:
     """What a training run gives to its evaluations.
 
     Attributes:
+        benchmarks: those to evaluate, by name; others of the section are left out.
         shell: see `whole_model`.
         moves: called while completions come, so that nobody takes a long evaluation for a hang.
     """
@@ -51,7 +52,7 @@ class CodeEval(Callback):
     """
 
     def __init__(self, section: CodeEvalSection, is_due: Callable[[State, Event], bool], run: Evaluated) -> None:
-        self.tasks = section.tasks.chosen()
+        self.tasks = {name: task for name, task in section.tasks.chosen().items() if name in run.benchmarks}
         self.is_due = is_due
         self.run = run
         self.judging = Judging(run.folder, section.sandbox)

@@ -148,6 +148,8 @@ class Judging:
 def _log(logger: Logger, place: Path, batch: int) -> None:
     summary = results.read_json(place / results.SUMMARY)
     values = {name: score["value"] for name, score in summary["scores"].items()}
+    for kind, scores in summary.get("by_kind", {}).items():
+        values |= {f"{kind}/{name}": score["value"] for name, score in scores.items()}
     prefix = f"eval/{place.name}"
     logger.log_metrics({f"{prefix}/{name}": value for name, value in values.items()}, step=batch)
     rows = results.read_lines(results.verdicts_file(place, summary["profile"]))
