@@ -32,7 +32,7 @@ quickstart: $(RUNTIME)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash quickstart.sh
 
 test: $(DEV)
-	$(BIN)/python -m pytest -n 2 --dist worksteal -q
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q
 
 test-slow: $(DEV)
 	$(BIN)/python -m pytest -m slow -q

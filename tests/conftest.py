@@ -1,5 +1,6 @@
 """Shared builders: a small corpus of real code, prepared once a session, and training configurations over it."""
 
+import os
 import sysconfig
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,9 @@ from codelm.config.train import TrainConfig
 from codelm.data.prepare import prepare
 
 CORPUS_SEQ_LEN = 256
+
+# Two workers with a pool of threads each get in each other's way: a third of the processors' time. Torch reads it once.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from rapidfuzz.distance import OSA
+
 MAX_LETTERS = 64
 
 
@@ -27,17 +29,8 @@ def closest(word: str, known: Iterable[str], limit: int | None = None) -> str | 
 
 
 def slips(first: str, second: str) -> int:
-    """How many letters must be inserted, deleted, changed or swapped with their neighbour (Damerau-Levenshtein)."""
-    before, row = [], list(range(len(second) + 1))
-    for i, a in enumerate(first, start=1):
-        following = [i]
-        for j, b in enumerate(second, start=1):
-            cost = min(row[j] + 1, following[j - 1] + 1, row[j - 1] + (a != b))
-            if i > 1 and j > 1 and a == second[j - 2] and first[i - 2] == b:
-                cost = min(cost, before[j - 2] + 1)
-            following.append(cost)
-        before, row = row, following
-    return row[-1]
+    """How many letters must be inserted, deleted, changed or swapped with their neighbour."""
+    return OSA.distance(first, second)
 
 
 def _fold(word: str) -> str:

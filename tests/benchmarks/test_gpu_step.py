@@ -27,6 +27,7 @@ def script() -> ModuleType:
     return module
 
 
+@pytest.mark.slow
 def test_a_tiny_model_is_measured_on_cpu() -> None:
     small = ("--size", "tiny", "--seq", "32", "--steps", "2", "--warmup", "1", "--device", "cpu", "--compile", "none")
     _, head, plain, checkpointed = launch(*small, "--attn", "torch,triton", "--ladder", "2ac", "--documents", "3")

@@ -257,6 +257,7 @@ def killed_by_the_clock(runs: Runs, kills: int, seed: int) -> None:
     runs.finish(2) if runs.output.exists() else None
 
 
+@pytest.mark.slow
 def test_killed_twice_it_ends_in_the_same_bytes(runs: Runs) -> None:
     killed_by_changes(runs, kills=2, seed=1)
 

@@ -194,7 +194,7 @@ if __name__ == "__main__":
 the disk full."""
 
 
-@pytest.mark.parametrize(("workers", "kills", "latest"), [(1, 9, 60), (2, 4, 15)])
+@pytest.mark.parametrize(("workers", "kills", "latest"), [pytest.param(1, 9, 60, marks=pytest.mark.slow), (2, 4, 15)])
 def test_killed_at_any_moment_it_continues_to_the_same_bytes(
     finished: Path, code_folder: Path, tmp_path: Path, workers: int, kills: int, latest: int
 ) -> None:

@@ -79,6 +79,11 @@ def settings(request: pytest.FixtureRequest) -> dict[str, Any]:
     return request.getfixturevalue(request.param)
 
 
+BOTH_SLOWLY = pytest.mark.parametrize(
+    "settings", ["qwen", pytest.param("replit", marks=pytest.mark.slow)], indirect=True
+)
+
+
 def base_of(settings: dict[str, Any]) -> str:
     return settings.get("load_path") or settings["model"]["pretrained_model_name_or_path"]
 
@@ -206,6 +211,7 @@ def for_two_ranks(train_settings: dict[str, Any], settings: dict[str, Any], **mo
 
 
 @pytest.mark.world_size(2)
+@BOTH_SLOWLY
 def test_two_ranks_train_adapters_as_one_does(
     launch: Any, train_settings: dict[str, Any], settings: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -289,6 +295,7 @@ def test_without_peft_one_sentence_says_so(
         dry_run(train_config(**replit))
 
 
+@BOTH_SLOWLY
 def test_the_recipe_merges_into_a_plain_folder(
     train_config: Make, corpus: Path, settings: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -113,8 +113,15 @@ def test_a_roll_back_ends_like_a_run_that_never_saw_the_data(
     assert column(rolled_back, "loss/train/total") == column(never, "loss/train/total")
 
 
-@pytest.mark.parametrize("killed_after", [12, 20])
-@pytest.mark.parametrize("with_record", [True, False], ids=["record", "checkpoints-alone"])
+@pytest.mark.parametrize(
+    ("killed_after", "with_record"),
+    [
+        (12, False),
+        (20, True),
+        pytest.param(12, True, marks=pytest.mark.slow),
+        pytest.param(20, False, marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_resumed_after_a_roll_back_ends_the_same(
     rolled_back: Path, train_config: Make, tmp_path: Path, killed_after: int, with_record: bool
 ) -> None:

@@ -92,11 +92,11 @@ def test_the_handlers_of_before_are_back_after_a_run(train_config: Make) -> None
     ("kind", "ranks", "code"),
     [
         ("SIGTERM", [0, 1], 143),
-        ("SIGTERM", [1], 143),
         ("SIGINT", [0, 1], 130),
-        ("SIGTERM to the launcher", [0], 143),
+        pytest.param("SIGTERM", [1], 143, marks=pytest.mark.slow),
+        pytest.param("SIGTERM to the launcher", [0], 143, marks=pytest.mark.slow),
     ],
-    ids=["a scheduler's to all", "one rank's", "Ctrl-C", "the launcher's"],
+    ids=["a scheduler's to all", "Ctrl-C", "one rank's", "the launcher's"],
 )
 def test_two_ranks(launch: Any, small: dict[str, Any], tmp_path: Path, kind: str, ranks: list[int], code: int) -> None:
     settings = {**small, "max_duration": "40ba", "save_interval": "20ba"}
