@@ -13,6 +13,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from auditing import add_flags, audit_systems
+
 from codelm.config.evaluation.tasks import MultiplESection, TasksSection
 from codelm.config.load import load_config
 from codelm.console import setup_logging
@@ -42,6 +44,10 @@ def main() -> None:
             left_out += evaluate(name, path, folders[name], arguments)
     systems = [read_system(name, folder, wanted, arguments.profile) for name, folder in folders.items()]
     comparison = compare(systems, _words(arguments.own) or OWN, _words(arguments.allow), arguments.examples)
+    if arguments.audit:
+        comparison.appendices.extend(audit_systems(systems, arguments))
+    elif arguments.canaries:
+        raise EvaluationError("--canaries needs --audit CORPUS, the prepared corpus that they were planted in")
     page = write(comparison, arguments.output, title_of(comparison), tell(comparison))
     for sentence in comparison.verdicts():
         print(sentence)
@@ -113,6 +119,7 @@ def parse() -> argparse.Namespace:
     add("--examples", type=int, default=5, help="problems gained and lost that are shown, of each (%(default)s)")
     add("--yaml", help="what checkpoints are evaluated on")
     add("--set", action="append", default=[], metavar="key=value", help="laid over the YAML; may be repeated")
+    add_flags(parser)
     arguments = parser.parse_args()
     if len(arguments.systems) < 2:
         raise EvaluationError(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from codelm.config.cli import parse_command_line
-from codelm.config.eval import EvalConfig
+from codelm.config.eval import EvalConfig, EvalModelSection
 from codelm.config.evaluation.sandbox import SandboxSection
 from codelm.config.evaluation.tasks import HumanEvalSection, MultiplELanguage, MultiplESection, TasksSection
 from codelm.console import setup_logging
@@ -73,7 +73,7 @@ def _evaluate(config: EvalConfig, benchmarks: dict[str, Benchmark], dry_run: boo
     from codelm.eval.prompts import why_not
 
     sections, left_out = config.tasks.chosen(), []
-    model, tokenizer = load_model(config)
+    model, tokenizer = load_model(config.model)
     ranks = join_processes()
     for name, benchmark in benchmarks.items():
         if reason := why_not(tokenizer, benchmark.problems):
@@ -96,13 +96,13 @@ def _evaluate(config: EvalConfig, benchmarks: dict[str, Benchmark], dry_run: boo
     return left_out
 
 
-def load_model(config: EvalConfig) -> tuple[Any, Any]:
+def load_model(section: EvalModelSection) -> tuple[Any, Any]:
     """Model and tokenizer of the checkpoint, on this process's device."""
     import torch
 
     from codelm.model.pretrained import load
 
-    device = config.model.device.replace("gpu", "cuda")
+    device = section.device.replace("gpu", "cuda")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda":
@@ -110,8 +110,8 @@ def load_model(config: EvalConfig) -> tuple[Any, Any]:
             raise EvaluationError("model.device is gpu, and torch sees none: set it to cpu or auto")
         device = f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
     auto = torch.float32 if device == "cpu" else torch.bfloat16
-    dtype = auto if config.model.dtype == "auto" else getattr(torch, config.model.dtype)
-    return load(config.model.path, dtype, device)
+    dtype = auto if section.dtype == "auto" else getattr(torch, section.dtype)
+    return load(section.path, dtype, device)
 
 
 def check_machine(flags: set[str], sandbox: SandboxSection, tasks: TasksSection) -> None:

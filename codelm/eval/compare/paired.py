@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from codelm.eval.statistics import wilson
+
 Array = NDArray[np.float64]
 
 RESAMPLES = 10_000
@@ -127,6 +129,14 @@ def tango(gained: int, lost: int, n: int) -> tuple[float, float]:
     low = -1.0 if gained - lost == -n else _crossing(lambda delta: z(delta) > _Z, -1.0, estimate)
     high = 1.0 if gained - lost == n else _crossing(lambda delta: z(delta) > -_Z, estimate, 1.0)
     return low, high
+
+
+def independent_difference(first: int, n: int, second: int, m: int) -> tuple[float, float]:
+    """A 95 % interval of first/n - second/m of two independent samples: Newcombe's hybrid score (1998, method 10)."""
+    one, other = first / n, second / m
+    (low, high), (other_low, other_high) = wilson(first, n), wilson(second, m)
+    value = one - other
+    return value - math.hypot(one - low, other_high - other), value + math.hypot(high - one, other - other_low)
 
 
 def bootstrap_interval(sums: Array, weights: Array, seed: int = 0) -> tuple[float, float]:

@@ -11,6 +11,7 @@ from codelm.eval.compare.paired import (
     bootstrap_interval,
     difference,
     holm,
+    independent_difference,
     mcnemar,
     sign_flip,
     t_quantile,
@@ -78,6 +79,15 @@ def test_tangos_interval_is_where_the_score_of_the_likeliest_table_is_1_96(gaine
     low, high = tango(gained, lost, n)
     assert z(low) == pytest.approx(1.959964, abs=1e-3)
     assert z(high) == pytest.approx(-1.959964, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("counts", "low", "high"),
+    # Newcombe, Statistics in Medicine 17 (1998), pp. 873-890, table II, method 10.
+    [((56, 70, 48, 80), 0.0524, 0.3339), ((9, 10, 3, 10), 0.1705, 0.8090), ((10, 10, 0, 20), 0.6791, 1.0)],
+)
+def test_two_samples_differ_by_newcombes_published_intervals(counts, low, high):
+    assert independent_difference(*counts) == pytest.approx((low, high), abs=6e-5)
 
 
 def test_no_change_on_n_problems_leaves_doubt():

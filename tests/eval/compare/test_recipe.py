@@ -33,7 +33,7 @@ def recipe(monkeypatch, capsys):
     def call(*arguments):
         monkeypatch.setattr(sys, "argv", ["compare.py", *map(str, arguments)])
         monkeypatch.syspath_prepend(str(ROOT / "eval"))
-        mine = ("main", "progress", "report", "processes")
+        mine = ("main", "progress", "report", "processes", "auditing")
         kept = {name: sys.modules.pop(name) for name in mine if name in sys.modules}
         try:
             runpy.run_path(str(ROOT / "eval" / "compare.py"), run_name="__main__")
