@@ -18,6 +18,18 @@ CORPUS_SEQ_LEN = 256
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The folders of long tests first, so that two workers end at the same time."""
+    long = ("train", "recipes", "eval", "data", "export", "model")
+    tests = Path(__file__).parent
+
+    def rank(item: pytest.Item) -> int:
+        folder = item.path.relative_to(tests).parts[0]
+        return long.index(folder) if folder in long else len(long)
+
+    items.sort(key=rank)
+
+
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An output folder of data_prep: Python and C from the standard library, 256-token samples, 512 tokens."""
