@@ -28,7 +28,7 @@ _CAUSES = (
     ("need a display", r"display|DISPLAY|TclError|xcb|GLX|X server"),
     ("need what the sandbox denies", r"PermissionError|Operation not permitted|Permission denied"),
     ("need a module that is not installed", r"ModuleNotFoundError|ImportError|No module named"),
-    ("need a fixture that is not there", r"fixture '"),
+    ("need a fixture that is not there", r"fixture '|FixtureLookupError"),
 )  # fmt: skip
 _SAID = {
     "flaky": "they did not pass every time, or not in another order",
@@ -74,10 +74,11 @@ def list_tests(runner: Runner, suite: Suite) -> tuple[list[str], bool]:
     ids = [id for event in ran.events for id in event.get("collected", ())]
     usable = True
     status = next((event["status"] for event in ran.events if "finished" in event), None)
-    if not ids and status == _STATUS_USAGE and runner.setup.addopts:
+    refused = not ids and (status == _STATUS_USAGE or not ran.finished)
+    if refused and runner.setup.addopts:
         return [], False
     suite.uncollected = {event["uncollected"]: event["why"] for event in ran.events if "uncollected" in event}
-    if not ran.finished and not ids:
+    if refused:
         said = next((line for line in reversed(ran.end["printed"].splitlines()) if line.strip()), "nothing")
         suite.trouble.append(f"pytest could not list the tests (it said last: {said.strip()[:200]}); mend that first")
     return list(dict.fromkeys(ids)), usable

@@ -29,6 +29,9 @@ _OPTIONS = (
     "no:randomly",
     "-p",
     "no:pytest_cov",
+    # Tests that need an absent plugin fail; the others need not.
+    "-o",
+    "required_plugins=",
 )
 
 
