@@ -58,11 +58,11 @@ def score(
     likeness = compare_texts(benchmark.problems, judged)
     if likeness and folder:
         results.write_lines(folder / results.LIKENESS, likeness)
-    present = {one.task_id for one in judged}
+    present = {one.task_id for one in judged} | {p.task_id for p in benchmark.problems if not p.completed}
     kinds: dict[str, list[Problem]] = defaultdict(list)
     for problem in benchmark.problems:
         if problem.task_id in present:
-            kinds[problem.kind].append(problem)
+            kinds[problem.group or problem.kind].append(problem)
     problems = [problem for of_kind in kinds.values() for problem in of_kind]
     result = Result(
         name=benchmark.name,

@@ -6,8 +6,9 @@ solution given the prompt, in bits, over the solution's bytes in UTF-8; the mean
 
 import inspect
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,9 +18,13 @@ from codelm.eval.prompts import Prompt, Tokenizer
 from codelm.model.generation import evaluating, max_length
 
 Row = dict[str, Any]
-"""task_id, bits (None where the solution exceeds the model's length) and bytes."""
+"""task_id, bits (None where there is no solution) and bytes."""
 
 _BATCH = 8
+_MOST_SCORED = 4096
+"""Tokens of a batch with logits of their own: at 50,000 entries a token, most of the memory."""
+_WINDOW = 4096
+"""Where a model names no length."""
 
 
 def measure_gold(
@@ -53,31 +58,64 @@ def gold_bits(
 ) -> list[float | None]:
     """The bits of each solution given its prompt, both as token ids.
 
-    A prompt is shortened from the left where both together exceed the model's length.
+    A prompt is shortened from the left where both together exceed the model's length. A solution that alone exceeds it
+    is measured in windows, each token with at least half a window before it.
 
     Args:
-        progress: called with a pair's place and its bits.
+        progress: called with a pair's place and its bits, as soon as they are there.
 
     Returns:
-        The bits of each pair; None where the solution alone exceeds the model's length.
+        The bits of each pair; None where the solution is empty.
     """
-    limit = max_length(model) or sum(len(prompt) + len(solution) for prompt, solution in pairs) + 1
-    fitting = [place for place, (_, solution) in enumerate(pairs) if 0 < len(solution) < limit]
-    fitting.sort(key=lambda place: -len(pairs[place][0]) - len(pairs[place][1]))
-    bits: list[float | None] = [None] * len(pairs)
+    limit = max_length(model) or _WINDOW
+    windows = [window for place, pair in enumerate(pairs) for window in _windows(place, *pair, limit)]
+    waiting = Counter(window.place for window in windows)
+    bits: list[float | None] = [0.0 if place in waiting else None for place in range(len(pairs))]
     if progress:
-        for place in sorted(set(range(len(pairs))) - set(fitting)):
+        for place in sorted(set(range(len(pairs))) - waiting.keys()):
             progress(place, None)
     with evaluating(model), torch.no_grad():
-        for start in range(0, len(fitting), _BATCH):
-            places = fitting[start : start + _BATCH]
-            rows = [[*pairs[place][0], *pairs[place][1]][-limit:] for place in places]
-            lengths = [len(pairs[place][1]) for place in places]
-            for place, value in zip(places, _bits(model, rows, lengths, pad_id), strict=True):
-                bits[place] = value
-                if progress:
-                    progress(place, value)
+        for batch in _batches(sorted(windows, key=lambda window: (-len(window.ids), window.place))):
+            values = _bits(model, [window.ids for window in batch], [window.scored for window in batch], pad_id)
+            for window, value in zip(batch, values, strict=True):
+                bits[window.place] = (bits[window.place] or 0.0) + value
+                waiting[window.place] -= 1
+                if progress and not waiting[window.place]:
+                    progress(window.place, bits[window.place])
     return bits
+
+
+class _Window(NamedTuple):
+    place: int
+    ids: list[int]
+    scored: int
+    """So many of the last ids are the solution's."""
+
+
+def _windows(place: int, prompt: Sequence[int], solution: Sequence[int], limit: int) -> Iterator[_Window]:
+    whole = [*prompt, *solution]
+    if 0 < len(solution) < limit or (solution and len(whole) <= limit):
+        yield _Window(place, whole[-limit:], len(solution))
+    elif solution:
+        kept = min(len(prompt), limit // 2)
+        end = len(prompt) + limit - kept
+        yield _Window(place, whole[end - limit : end], limit - kept)
+        while end < len(whole):
+            scored = min(limit - limit // 2, len(whole) - end)
+            end += scored
+            yield _Window(place, whole[end - limit : end], scored)
+
+
+def _batches(windows: Sequence[_Window]) -> Iterator[list[_Window]]:
+    batch: list[_Window] = []
+    for window in windows:
+        most = max([window.scored, *(other.scored for other in batch)])
+        if batch and (len(batch) == _BATCH or most * (len(batch) + 1) > _MOST_SCORED):
+            yield batch
+            batch = []
+        batch.append(window)
+    if batch:
+        yield batch
 
 
 def _bits(model: nn.Module, rows: list[list[int]], lengths: list[int], pad_id: int) -> list[float]:

@@ -15,9 +15,10 @@ from codelm.eval.judge.contract import Judge
 from codelm.eval.judge.pool import JudgePool
 from codelm.eval.judge.verdict import Job
 
-Form = Literal["function", "program", "infill", "gap"]
+Form = Literal["function", "program", "infill", "gap", "document"]
 """function: the completion goes on with the prompt's last function. program: it is a whole program behind a
-description. infill: it stands between prompt and suffix. gap: the same, in whole lines of a file."""
+description. infill: it stands between prompt and suffix. gap: the same, in whole lines of a file.
+document: nothing is completed, only the bits of `gold` are measured, a whole file."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,13 @@ class Problem:
         entry_point: the function that the tests call.
         prelude: trusted source that the tests may use (imports, helper functions).
         test: trusted source that defines `check(candidate)`.
-        judge: `literal`, or `in_process` where the tests need the program's own classes (see `codelm.eval.judge`).
+        judge: one of `codelm.eval.judge.verdict.JUDGES`.
         patience: it may take so many times the sandbox's seconds, its tests being much work.
         language: a key of `codelm.languages.LANGUAGES`.
         lines: the completion is so many lines, and what follows does not count; None: any number.
-        kind: of one sort with others of its benchmark; scores are also given for each.
+        kind: what is to be completed, such as a line; scores are also given for each.
+        group: scores are given for each of these instead, where a problem has one.
+        measured: the bits of `gold` are measured, if there is one.
         compared: completions are also compared with `gold`, as texts.
         stop: texts that end a completion by its benchmark's rules; for languages other than Python.
     """
@@ -58,6 +61,8 @@ class Problem:
     language: str = "python"
     lines: int | None = None
     kind: str = ""
+    group: str = ""
+    measured: bool = True
     compared: bool = False
     stop: tuple[str, ...] = ()
 
@@ -65,6 +70,16 @@ class Problem:
     def fills_in(self) -> bool:
         """Whether a model sees what stands behind the completion."""
         return self.suffix is not None and not self.left_to_right
+
+    @property
+    def completed(self) -> bool:
+        """Whether a model is to complete it."""
+        return self.form != "document"
+
+    @property
+    def has_bits(self) -> bool:
+        """Whether there is a reference whose bits are measured."""
+        return self.measured and bool(self.gold)
 
     def program(self, completion: str) -> str:
         """What is run: prompt, completion, suffix."""

@@ -79,6 +79,10 @@ def build_prompts(
     room = None if limit is None else limit - min(section.max_new_tokens, _LEAST_ROOM, limit // 2)
     prompts = []
     for problem in problems:
+        if not problem.completed:
+            # Documents follow one another in training, each behind the last one's end.
+            prompts.append(Prompt(problem, 0, [tokenizer.eos_id], 0, ""))
+            continue
         if problem.fills_in:
             (ids, left_out), tail = _around(tokenizer, problem, room), ""
         else:

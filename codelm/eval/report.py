@@ -9,12 +9,19 @@ from pathlib import Path
 from codelm.eval import results
 from codelm.eval.problem import Benchmark
 from codelm.eval.records import Judged
-from codelm.eval.scoring import EDIT_SIMILARITY, EXACT_MATCH, GOLD, Result
+from codelm.eval.scoring import BITS_PER_BYTE, EDIT_SIMILARITY, EXACT_MATCH, GOLD, IDENTIFIER_MATCH, PARSES, Result
 from codelm.eval.statistics import Score
 
 MARKDOWN, PAGE = "report.md", "report.html"
 _SAMPLES = 12
-_NAMES = {GOLD: "gold solutions, bits/byte", EXACT_MATCH: "exact match", EDIT_SIMILARITY: "edit similarity"}
+_NAMES = {
+    GOLD: "gold solutions, bits/byte",
+    BITS_PER_BYTE: "files, bits/byte",
+    EXACT_MATCH: "exact match",
+    EDIT_SIMILARITY: "edit similarity",
+    IDENTIFIER_MATCH: "identifier match",
+    PARSES: "parses",
+}
 _STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:70em;margin:2em auto;padding:0 1em;color:#222}"
     "table{border-collapse:collapse}td,th{border-bottom:1px solid #ccc;padding:.3em .8em;text-align:left}"

@@ -109,7 +109,9 @@ def generate_stage(
 
     Every finished sample is on disk at once.
     """
-    prompts = build_prompts(model, tokenizer, section, benchmark.problems)
+    all_prompts = build_prompts(model, tokenizer, section, benchmark.problems)
+    prompts = [prompt for prompt in all_prompts if prompt.problem.completed]
+    known = [prompt for prompt in all_prompts if prompt.sample == 0 and prompt.problem.has_bits]
     found = results.read_all_ranks(folder / results.SAMPLES) if folder else []
     done = by_key(Completion(**row) for row in found)
     measured = results.read_all_ranks(folder / results.GOLD) if folder else []
@@ -133,7 +135,7 @@ def generate_stage(
 
     report("generate", len(done.keys() & wanted), len(mine))
     complete(model, tokenizer, section, seed, mine, done, keep)
-    references = ranks.share([prompt for prompt in prompts if prompt.sample == 0]) if section.gold else []
+    references = ranks.share(known) if section.gold else []
     measure_gold(model, tokenizer, references, gold, keep_bits)
     return Generated(prompts, done, gold)
 
@@ -216,6 +218,6 @@ def _gather(folder: Path, generated: Generated, benchmark: Benchmark, section: T
     results.gather_ranks(folder / results.SAMPLES, (completion.to_dict() for completion in whole.in_order()))
     if section.gold:
         rows = {row["task_id"]: row for row in results.read_all_ranks(folder / results.GOLD)}
-        whole.gold = {problem.task_id: rows[problem.task_id] for problem in benchmark.problems}
+        whole.gold = {problem.task_id: rows[problem.task_id] for problem in benchmark.problems if problem.has_bits}
         results.gather_ranks(folder / results.GOLD, whole.gold.values())
     return whole

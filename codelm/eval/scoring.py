@@ -2,21 +2,28 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from codelm.errors import EvaluationError
+from codelm.eval.judge.verdict import COMPARED, PARSER
 from codelm.eval.problem import Problem
 from codelm.eval.records import Judged
 from codelm.eval.sandbox.confine import Isolation
-from codelm.eval.similarity import edit_similarity, exact_match
-from codelm.eval.statistics import Score, score_mean, score_pass_at_k
+from codelm.eval.similarity import edit_similarity, exact_match, identifier_match
+from codelm.eval.statistics import Score, score_mean, score_pass_at_k, score_ratio
 
 KS = (1, 10, 100)
 GOLD = "gold_bpb"
 """Bits per byte of the reference solutions."""
 EXACT_MATCH, EDIT_SIMILARITY = "exact_match", "edit_similarity"
 """Of completions and references, as texts."""
+IDENTIFIER_MATCH = "identifier_match"
+"""Of the names in both, in their order."""
+PARSES = "parses"
+"""The share of completions with which their file is well-formed, where it was."""
+BITS_PER_BYTE = "bits_per_byte"
+"""Of whole documents."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +102,10 @@ def all_scores(
     ids = {problem.task_id for problem in problems}
     scores = pass_scores([one for one in judged if one.task_id in ids], repeat)
     scores += likeness_scores([row for row in likeness if row["task_id"] in ids], repeat)
-    if gold:
-        scores.append(gold_score([gold[problem.task_id] for problem in problems], repeat))
+    for documents in (False, True):
+        rows = [gold[p.task_id] for p in problems if p.completed != documents and p.task_id in gold]
+        if rows:
+            scores.append(document_score(rows, repeat) if documents else gold_score(rows, repeat))
     return {score.name: score for score in scores}
 
 
@@ -109,6 +118,7 @@ def compare_texts(problems: Sequence[Problem], judged: Sequence[Judged]) -> list
             "sample": one.sample,
             EXACT_MATCH: exact_match(one.completion, golds[one.task_id]),
             EDIT_SIMILARITY: round(edit_similarity(one.completion, golds[one.task_id]), 6),
+            IDENTIFIER_MATCH: identifier_match(one.completion, golds[one.task_id]),
         }
         for one in judged
         if one.task_id in golds
@@ -122,20 +132,31 @@ def likeness_scores(rows: Sequence[dict[str, Any]], repeat: dict[str, Any]) -> l
         by_problem[row["task_id"]].append(row)
     return [
         score_mean(name, [sum(row[name] for row in of_one) / len(of_one) for of_one in by_problem.values()], repeat)
-        for name in (EXACT_MATCH, EDIT_SIMILARITY)
+        for name in (EXACT_MATCH, EDIT_SIMILARITY, IDENTIFIER_MATCH)
         if rows
     ]
 
 
 def pass_scores(judged: Sequence[Judged], repeat: dict[str, Any]) -> list[Score]:
-    """pass@k for the ks that every problem has samples enough for."""
+    """pass@k for the ks that every problem has samples enough for; `parses` instead, where a parser is the judge."""
     counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     for one in judged:
+        if one.verdict.kind == COMPARED:
+            continue
         counts[one.task_id][0] += 1
         counts[one.task_id][1] += one.passed
     pairs = [(samples, correct) for samples, correct in counts.values()]
+    if not pairs:
+        return []
+    if any(one.verdict.judge == PARSER for one in judged):
+        return [replace(score_pass_at_k(pairs, 1, repeat), name=PARSES)]
     fewest = min(samples for samples, _ in pairs)
     return [score_pass_at_k(pairs, k, repeat) for k in KS if k <= fewest]
+
+
+def document_score(rows: Sequence[dict[str, Any]], repeat: dict[str, Any]) -> Score:
+    """Bits per byte of documents: all their bits over all their bytes."""
+    return score_ratio(BITS_PER_BYTE, [(row["bits"], row["bytes"]) for row in rows], repeat)
 
 
 def gold_score(rows: Sequence[dict[str, Any]], repeat: dict[str, Any]) -> Score:

@@ -74,6 +74,24 @@ def score_mean(name: str, values: Sequence[float], repeat: dict[str, Any]) -> Sc
     return Score(name, _mean(values), len(values), standard_error(values), low, high, interval, repeat)
 
 
+def score_ratio(name: str, pairs: Sequence[tuple[float, float]], repeat: dict[str, Any]) -> Score:
+    """All of the first over all of the second, with a bootstrap interval over the pairs.
+
+    The standard error is that of a ratio estimator (Cochran, Sampling Techniques, 1977, section 2.11).
+    """
+    above, below = (math.fsum(side) for side in zip(*pairs, strict=True))
+    ratio, mean = above / below, below / len(pairs)
+    error = standard_error([(a - ratio * b) / mean for a, b in pairs])
+    draw = random.Random(0)
+    ratios = []
+    for _ in range(_RESAMPLES):
+        drawn = draw.choices(pairs, k=len(pairs))
+        ratios.append(math.fsum(a for a, _ in drawn) / math.fsum(b for _, b in drawn))
+    low, high = _middle(ratios)
+    interval = f"bootstrap over documents, {_RESAMPLES} resamples"
+    return Score(name, ratio, len(pairs), error, low, high, interval, repeat)
+
+
 def standard_error(values: Sequence[float]) -> float | None:
     """The standard error of the mean; None for fewer than two values."""
     if len(values) < 2:
@@ -94,8 +112,13 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
 def bootstrap(values: Sequence[float], seed: int = 0) -> tuple[float, float]:
     """A 95 % percentile interval of the mean, from resampled problems; the same for the same values."""
     draw = random.Random(seed)
-    means = sorted(_mean(draw.choices(values, k=len(values))) for _ in range(_RESAMPLES))
-    return means[round(0.025 * (_RESAMPLES - 1))], means[round(0.975 * (_RESAMPLES - 1))]
+    return _middle([_mean(draw.choices(values, k=len(values))) for _ in range(_RESAMPLES)])
+
+
+def _middle(resampled: Sequence[float]) -> tuple[float, float]:
+    """What 95 % of them lie between."""
+    ranked = sorted(resampled)
+    return ranked[round(0.025 * (_RESAMPLES - 1))], ranked[round(0.975 * (_RESAMPLES - 1))]
 
 
 def _mean(values: Sequence[float]) -> float:

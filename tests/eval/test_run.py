@@ -326,7 +326,26 @@ def test_gold_bits_are_the_likelihood_of_the_solution(llama):
         labels[:, : -len(solution)] = -100
         loss = llama.eval()(ids, labels=labels).loss.item()
         assert value == pytest.approx(loss * len(solution) / math.log(2), rel=1e-4)
-    assert gold_bits(llama, [([3], [4] * 160)], pad_id=0) == [None]
+    assert gold_bits(llama, [([3], [])], pad_id=0) == [None]
+
+
+def test_what_exceeds_the_models_length_is_measured_in_windows(llama):
+    prompt, solution = [5, 6], [(7 * place) % 60 + 2 for place in range(700)]
+    whole, length, expected = [*prompt, *solution], 160, 0.0
+    first = len(prompt)
+    while first < len(whole):
+        last = min(len(whole), length if first == len(prompt) else first + length // 2)
+        ids = torch.tensor([whole[max(0, last - length) : last]])
+        labels = ids.clone()
+        labels[:, : ids.shape[1] - (last - first)] = -100
+        expected += llama.eval()(ids, labels=labels).loss.item() * (last - first) / math.log(2)
+        first = last
+    told = []
+    (bits, short) = gold_bits(
+        llama, [(prompt, solution), ([5], [6])], pad_id=0, progress=lambda *said: told.append(said)
+    )
+    assert bits == pytest.approx(expected, rel=1e-4)
+    assert sorted(told) == [(0, bits), (1, short)]
 
 
 def test_gold_bits_per_byte_fall_when_the_solutions_are_known(evaluate, problems, tmp_path):

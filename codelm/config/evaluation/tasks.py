@@ -6,6 +6,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from codelm.config.fields import PositiveInt, Section
+from codelm.config.suggest import closest
+from codelm.languages import LANGUAGES
 
 Postprocess = Literal["humaneval", "bigcode", "lm-eval", "evalplus-like", "model-card", "multipl-e", "none"]
 MbppVariant = Literal["sanitized", "full"]
@@ -134,6 +136,41 @@ class RepositorySection(TaskSection):
     """fim: the model also sees what stands behind the gap; its tokenizer needs fill-in-the-middle tokens."""
 
 
+class HeldOutSection(TaskSection):
+    """Files that training has not seen, in any language: bits per byte, lines and blocks to complete; none is run."""
+
+    group: ClassVar[str | None] = "held_out"
+    path: str
+    """A folder of files, one of shards that data_prep has left, or a repository benchmark's."""
+    split: str = "validation"
+    """Of the shards."""
+    files: PositiveInt = 50
+    """At most so many files of each language."""
+    languages: list[str] | None = None
+    """null means all that the folder has."""
+    gaps: list[Literal["line", "block"]] = Field(
+        default_factory=lambda: ["line", "block"], json_schema_extra={"default": ["line", "block"]}
+    )
+    """What is to be completed: a line, lines that are indented below another (a paragraph of prose). [] is nothing."""
+    form: Literal["left_to_right", "fim"] = "left_to_right"
+    """fim: the model also sees what stands behind the gap; its tokenizer needs fill-in-the-middle tokens."""
+    parse: bool = True
+    """Say whether files parse with what was completed, where they did before; needs `pip install 'codelm[parse]'`."""
+    max_new_tokens: PositiveInt = 128
+
+    @field_validator("languages")
+    @classmethod
+    def _known(cls, languages: list[str] | None) -> list[str] | None:
+        for language in languages or ():
+            if language not in LANGUAGES:
+                meant = closest(language, LANGUAGES)
+                raise ValueError(
+                    f"{language} is none of the languages; "
+                    + (f"did you mean {meant}?" if meant else f"there are {', '.join(LANGUAGES)}")
+                )
+        return languages
+
+
 class CustomSection(TaskSection):
     """A benchmark of your own: a function that makes its problems (docs/evaluation.md)."""
 
@@ -155,17 +192,19 @@ class TasksSection(Section):
     multipl_e: MultiplESection | None = None
     repository: dict[str, RepositorySection] = Field(default_factory=dict, json_schema_extra={"default": {}})
     """Benchmarks of your repositories, by a name each."""
+    held_out: dict[str, HeldOutSection] = Field(default_factory=dict, json_schema_extra={"default": {}})
+    """Files that training has not seen, by a name each."""
     custom: dict[str, CustomSection] = Field(default_factory=dict, json_schema_extra={"default": {}})
     """Benchmarks of your own, by a name each."""
 
-    @field_validator("repository", mode="before")
+    @field_validator("repository", "held_out", mode="before")
     @classmethod
     def _have_names(cls, sections: Any) -> Any:
         if isinstance(sections, dict) and isinstance(sections.get("path"), str):
-            raise ValueError("each needs a name of its own: write `repository: {mine: {path: …}}`")
+            raise ValueError("each needs a name of its own: write `mine: {path: …}`")
         return sections
 
-    @field_validator("repository", "custom")
+    @field_validator("repository", "held_out", "custom")
     @classmethod
     def _names_are_free(cls, named: dict[str, Any]) -> dict[str, Any]:
         taken = sorted(named.keys() & cls.model_fields.keys())
@@ -180,19 +219,22 @@ class TasksSection(Section):
     def _something(self) -> "TasksSection":
         if not self.chosen():
             raise ValueError("there is nothing to evaluate; add `humaneval: {}`")
-        twice = sorted(self.repository.keys() & self.custom.keys())
+        names = [*self.repository, *self.held_out, *self.custom]
+        twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(f"`repository` and `custom` both name a benchmark {twice[0]}; give one another name")
+            raise ValueError(
+                f"two of `repository`, `held_out` and `custom` are called {twice[0]}; give one another name"
+            )
         return self
 
     def chosen(self) -> dict[str, TaskSection]:
         """The benchmarks to evaluate, by name, in the order of this class; each language of MultiPL-E is one."""
-        several = ("multipl_e", "repository", "custom")
+        several = ("multipl_e", "repository", "held_out", "custom")
         named = {name: getattr(self, name) for name in type(self).model_fields if name not in several}
         if self.multipl_e is not None:
             for language in self.multipl_e.languages:
                 named[f"multipl_e-{language}"] = self.multipl_e.model_copy(update={"languages": [language]})
-        named |= {**self.repository, **self.custom}
+        named |= {**self.repository, **self.held_out, **self.custom}
         return {name: section for name, section in named.items() if section is not None}
 
 

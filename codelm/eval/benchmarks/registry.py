@@ -10,7 +10,7 @@ from typing import Any
 from codelm.config.evaluation.tasks import CustomSection, TaskSection
 from codelm.config.suggest import closest
 from codelm.errors import EvaluationError
-from codelm.eval.benchmarks import humaneval, infilling, mbpp, multipl_e, plus, repository
+from codelm.eval.benchmarks import held_out, humaneval, infilling, mbpp, multipl_e, plus, repository
 from codelm.eval.problem import Benchmark, Problem
 
 Loader = Callable[[Any], list[Problem] | Benchmark]
@@ -31,6 +31,7 @@ register("mbpp", "MBPP", mbpp.load)
 register("mbpp_plus", "MBPP+", plus.load_mbpp_plus)
 register("infilling", "HumanEval infilling", infilling.load)
 register("multipl_e", "MultiPL-E", multipl_e.load)
+register("held_out", "held-out files", held_out.load)
 register("repository", "a repository's own tests", repository.load)
 
 

@@ -3,15 +3,18 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-JUDGES = ("literal", "in_process")
+PARSER, COMPARED = "parser", "compared"
+JUDGES = ("literal", "in_process", PARSER, COMPARED)
 """literal: tests and program never meet in one process; only literals pass between them, so nothing can be forged.
 in_process: the tests run in the program's process, and a nonce that they say at their end is the proof; for tests that
-need the program's own classes. A program that looks for the nonce there can forge it."""
+need the program's own classes. A program that looks for the nonce there can forge it.
+parser: nothing is run; the file with the completion is well-formed. compared: there is nothing to judge by."""
 
-KINDS = ("passed", "failed", "crashed", "cpu", "wall", "memory", "output", "never-finished", "unjudged")
+KINDS = ("passed", "failed", "crashed", "cpu", "wall", "memory", "output", "never-finished", "unjudged", COMPARED)
 """passed: every test held. failed: a test did not hold, the program raised, or answered with more than a literal.
 crashed: killed by a signal of its own making. cpu, wall, memory, output: a limit was hit (output: what it printed or
-wrote to files). never-finished: it ended before it had answered. unjudged: the judge itself broke, twice."""
+wrote to files). never-finished: it ended before it had answered. unjudged: the judge itself broke, twice.
+compared: its text is compared with the reference, and it counts neither as passed nor as failed."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ Nothing is run: bits per byte measure the whole files, exact match and edit simi
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,8 +60,17 @@ class HeldOut:
 
 def hold_out(repository: Repository, share: float, most: int, seed: int) -> list[HeldOut]:
     """Draw files of each language by a hash of their paths: a share of them, at least one, at most `most`."""
+    return draw(repository.root, repository.files, share, most, seed)
+
+
+def draw(root: Path, files: Iterable[str], share: float, most: int, seed: int) -> list[HeldOut]:
+    """The same of any folder.
+
+    Args:
+        files: paths below the root.
+    """
     by_language: defaultdict[str, list[str]] = defaultdict(list)
-    for path in repository.files:
+    for path in files:
         language = language_of(path)
         if language is not None and not vendored_by(path) and not generated_by_name(path):
             by_language[language.name].append(path)
@@ -69,7 +78,7 @@ def hold_out(repository: Repository, share: float, most: int, seed: int) -> list
     for language in LANGUAGES:
         paths = sorted(by_language[language], key=lambda path: _hash(seed, path))
         wanted = min(most, max(1, round(share * len(paths))))
-        held += list(_readable(repository.root, paths, language, seed, wanted))
+        held += list(_readable(root, paths, language, seed, wanted))
     return held
 
 
@@ -84,10 +93,11 @@ def _readable(root: Path, paths: list[str], language: str, seed: int, wanted: in
             continue
         if max(map(len, text.split("\n"))) <= _MAX_LINE:
             wanted -= 1
-            yield HeldOut(path, language, text, tuple(_items(path, text, language, seed)))
+            yield HeldOut(path, language, text, tuple(items_of(path, text, language, seed)))
 
 
-def _items(path: str, text: str, language: str, seed: int) -> Iterator[tuple[str, int, int]]:
+def items_of(path: str, text: str, language: str, seed: int) -> Iterator[tuple[str, int, int]]:
+    """What of a text is to be completed: (kind, first line, last line), drawn by a hash."""
     lines = text.split("\n")
     candidates = [number for number in range(3, len(lines) + 1) if _is_telling(lines[number - 1], language)]
     for number in sorted(sorted(candidates, key=lambda number: _hash(seed, f"{path} line {number}"))[:_LINES]):

@@ -108,7 +108,7 @@ def _of_function(row: dict[str, Any], text: str) -> list[Item]:
     context = tuple(Snippet(**snippet) for snippet in row["context"])
     items = []
     for mask in row["masks"]:
-        prefix, gold, suffix = _around(lines, mask["first"], mask["last"])
+        prefix, gold, suffix = around(lines, mask["first"], mask["last"])
         seconds = mask["gates"]["cpu_seconds"]
         gap = (row["language"], row["path"], prefix, suffix, gold, tuple(mask["covering"]))
         items.append(Item(mask["id"], mask["kind"], *gap, seconds, context))
@@ -120,11 +120,11 @@ def _of_file(row: dict[str, Any]) -> list[Item]:
     return [
         Item(item["id"], item["kind"], row["language"], row["path"], prefix, suffix, gold)
         for item in row["items"]
-        for prefix, gold, suffix in [_around(lines, item["first"], item["last"])]
+        for prefix, gold, suffix in [around(lines, item["first"], item["last"])]
     ]
 
 
-def _around(lines: Sequence[str], first: int, last: int) -> tuple[str, str, str]:
+def around(lines: Sequence[str], first: int, last: int) -> tuple[str, str, str]:
     """Before, at and behind lines `first` to `last`; each line with its end."""
     whole = [f"{line}\n" for line in lines[:-1]] + [lines[-1]]
     return "".join(whole[: first - 1]), "".join(whole[first - 1 : last]), "".join(whole[last:])
