@@ -76,7 +76,9 @@ def build_prompts(
     if reason is not None:
         raise EvaluationError(reason)
     limit = max_length(model)
-    room = None if limit is None else limit - min(section.max_new_tokens, _LEAST_ROOM, limit // 2)
+    rooms = [] if limit is None else [limit - min(section.max_new_tokens, _LEAST_ROOM, limit // 2)]
+    rooms += [section.max_prompt_tokens] if section.max_prompt_tokens else []
+    room = min(rooms, default=None)
     prompts = []
     for problem in problems:
         if not problem.completed:

@@ -31,6 +31,9 @@ class TaskSection(Section):
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     max_new_tokens: PositiveInt = 512
     batch_size: PositiveInt = 16
+    max_prompt_tokens: PositiveInt | None = None
+    """Longer prompts lose their beginning (to fill in: also the end of what stands behind); null means where the
+    model's length ends."""
     end_at: Literal["program", "eos"] = "program"
     """program: a sample ends when more text cannot change what the default profile keeps. eos: at EOS only."""
     postprocess: Postprocess = "humaneval"
