@@ -1,7 +1,8 @@
 """Packages that Composer imports wherever they are installed, for parts of it that are not used here, stay out.
 
 `composer.models.huggingface` imports peft, which costs a quarter of all that `import composer` does; adapters are made
-by `codelm.train.adapters`, which imports it when a run has some.
+by `codelm.train.adapters`, which imports it when a run has some. `composer.loggers.mosaicml_logger` imports mcli, the
+client of a platform, with all that it needs to talk to it.
 """
 
 import sys
@@ -10,14 +11,18 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
-_KEPT_OUT = {"composer.models.huggingface": "peft"}
+_KEPT_OUT = {
+    "composer.models.huggingface": ("peft", None),
+    # Composer does without peft, but not without this name.
+    "composer.loggers.mosaicml_logger": ("mcli", ModuleType("mcli")),
+}
 
 
 class _Without(Loader):
-    """Executes a module as another loader does, while a package cannot be imported."""
+    """Executes a module as another loader does, while a package cannot be imported or is an empty one."""
 
-    def __init__(self, loader: Loader, package: str) -> None:
-        self.loader, self.package = loader, package
+    def __init__(self, loader: Loader, package: str, instead: ModuleType | None) -> None:
+        self.loader, self.package, self.instead = loader, package, instead
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         return self.loader.create_module(spec)
@@ -26,7 +31,7 @@ class _Without(Loader):
         if self.package in sys.modules:
             self.loader.exec_module(module)
             return
-        sys.modules[self.package] = None  # pyright: ignore[reportArgumentType]
+        sys.modules[self.package] = self.instead  # pyright: ignore[reportArgumentType]
         try:
             self.loader.exec_module(module)
         finally:
@@ -41,7 +46,7 @@ class _Finder(MetaPathFinder):
             return None
         spec = PathFinder.find_spec(fullname, path, target)
         if spec is not None and spec.loader is not None:
-            spec.loader = _Without(spec.loader, _KEPT_OUT[fullname])
+            spec.loader = _Without(spec.loader, *_KEPT_OUT[fullname])
         return spec
 
 
