@@ -69,3 +69,13 @@ def test_a_damaged_file_is_named(monkeypatch, tmp_path, content, message):
     with pytest.raises(EvaluationError, match=message) as error:
         humaneval.load_problems()
     assert str(path) in str(error.value)
+
+
+def test_a_changed_file_is_not_taken_for_humaneval(monkeypatch, tmp_path):
+    text = gzip.decompress(humaneval._data_file().read_bytes())
+    path = tmp_path / "HumanEval.jsonl.gz"
+    path.write_bytes(gzip.compress(text.replace(b"assert candidate", b"assert True or candidate", 1), mtime=0))
+    monkeypatch.setattr(humaneval, "_data_file", lambda: path)
+    with pytest.raises(EvaluationError, match="problems have another hash; reinstall it with") as error:
+        humaneval.load_problems()
+    assert str(path) in str(error.value)

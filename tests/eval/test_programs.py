@@ -99,6 +99,14 @@ def test_what_does_not_compile_is_a_failure_that_says_why(judge_of):
     assert "nothing" in verdict.detail
 
 
+def test_a_completion_of_ten_megabytes_gets_a_verdict(judge_of):
+    problem = samples.problem("c")
+    huge = [f"/* {'x' * 10_000_000} */\n{problem.gold}", "x" * 10_000_000]
+    verdicts = judge_of("c").judge([problem.job(text) for text in huge])
+    assert [verdict.kind for verdict in verdicts] == ["passed", "failed"]
+    assert all(len(verdict.detail) < 500 for verdict in verdicts)
+
+
 def test_an_absent_toolchain_names_the_package_that_brings_it(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     toolchains.find.cache_clear()

