@@ -16,6 +16,7 @@ from codelm.config.train import TrainConfig
 from codelm.config.training.callbacks import CodeEvalSection
 from codelm.eval.benchmarks import humaneval
 from codelm.eval.problem import Benchmark
+from codelm.train import assemble
 from codelm.train.callbacks import code_eval
 from codelm.train.callbacks.code_eval import CodeEval, Evaluated
 from codelm.train.run import train
@@ -100,3 +101,18 @@ def test_what_fails_on_a_rank_is_a_warning(
         callback.batch_end(state, logger)
     assert "code evaluation at batch 7 was left out: OutOfMemoryError: no room for the cache" in caplog.text
     assert not (tmp_path / "code_eval").exists()
+
+
+def test_gaps_that_the_tokenizer_cannot_show_are_left_out_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    gap = {"prompt": "def one():\n", "canonical_solution": "    return 1\n", "suffix": "\n"}
+    row = {"task_id": "one", "entry_point": "one", "test": "def check(candidate):\n    pass\n", **gap}
+    (tmp_path / "gaps.jsonl").write_text(json.dumps(row) + "\n")
+    tasks = {"infilling": {"path": str(tmp_path / "gaps.jsonl")}}
+    section = CodeEvalSection.model_validate({"interval": "1ba", "tasks": tasks})
+    config: Any = SimpleNamespace(callbacks=SimpleNamespace(code_eval=section))
+    pieces: Any = SimpleNamespace(tokenizer=SimpleNamespace(special_ids={"eos": 0}))
+    with caplog.at_level("WARNING"):
+        assert assemble._code_eval(config, pieces, lambda: None) == []
+    assert "callbacks.code_eval.tasks: infilling is left out: the tokenizer of this checkpoint has no" in caplog.text
