@@ -13,13 +13,14 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from auditing import add_flags, audit_systems
+from auditing import add_flags, audit_systems, open_audit, replay
 
 from codelm.config.evaluation.tasks import MultiplESection, TasksSection
 from codelm.config.load import load_config
 from codelm.console import setup_logging
 from codelm.errors import EvaluationError, end_in_order_on_sigterm, exit_on_error
 from codelm.eval.compare.changes import OWN
+from codelm.eval.compare.comparable import check_comparable
 from codelm.eval.compare.comparison import compare, write
 from codelm.eval.compare.folders import is_results_folder, names_of, read_system
 from codelm.eval.compare.story import tell, title_of
@@ -33,7 +34,7 @@ def main() -> None:
     arguments = parse()
     setup_logging()
     end_in_order_on_sigterm()
-    named = names_of(arguments.systems)
+    named, audited = names_of(arguments.systems), open_audit(arguments)
     wanted = _words(arguments.benchmarks)
     folders, left_out = {}, []
     for name, path in named:
@@ -43,11 +44,12 @@ def main() -> None:
             folders[name] = arguments.output / name
             left_out += evaluate(name, path, folders[name], arguments)
     systems = [read_system(name, folder, wanted, arguments.profile) for name, folder in folders.items()]
+    check_comparable(systems, _words(arguments.allow))
+    if arguments.replay:
+        replay(systems, arguments)
     comparison = compare(systems, _words(arguments.own) or OWN, _words(arguments.allow), arguments.examples)
-    if arguments.audit:
-        comparison.appendices.extend(audit_systems(systems, arguments))
-    elif arguments.canaries:
-        raise EvaluationError("--canaries needs --audit CORPUS, the prepared corpus that they were planted in")
+    if audited is not None:
+        comparison.appendices.extend(audit_systems(systems, audited, arguments))
     page = write(comparison, arguments.output, title_of(comparison), tell(comparison))
     for sentence in comparison.verdicts():
         print(sentence)

@@ -11,6 +11,7 @@ from codelm.eval.compare.folders import is_results_folder, names_of, read_system
 from codelm.eval.compare.measures import cluster_of
 from codelm.eval.compare.paired import mcnemar, tango
 from codelm.eval.compare.story import tell, title_of
+from codelm.eval.results import write_lines
 
 HALF = [True, False] * 10
 
@@ -57,8 +58,8 @@ def test_a_new_tasks_numbers_need_no_change_here(humaneval_results, other_result
     systems = []
     for name, bits, similarity in (("base", 9.0, 0.4), ("tuned", 8.0, 0.6)):
         parent = humaneval_results(name, HALF)
-        systems.append(system(other_results(parent, "heldout", lines(bits, similarity))))
-    changes = [change for change in find_changes(systems) if change.benchmark == "heldout"]
+        systems.append(system(other_results(parent, "mine", lines(bits, similarity), gaps=["line"])))
+    changes = [change for change in find_changes(systems) if change.benchmark == "mine"]
     assert {change.metric for change in changes} == {"bits_per_byte", "edit_similarity", "exact_match"}
     bits = one(changes, "bits_per_byte")
     assert (bits.difference.first, bits.difference.second) == pytest.approx((0.9, 0.8))
@@ -66,6 +67,32 @@ def test_a_new_tasks_numbers_need_no_change_here(humaneval_results, other_result
     assert (bits.verdict, bits.own) == ("better", True)
     assert one(changes, "edit_similarity").verdict == "better"
     assert one(changes, "exact_match").verdict == "unchanged"
+
+
+def test_documents_are_weighed_by_bytes_and_completions_of_them_are_not_passed(
+    humaneval_results, other_results, system
+):
+    """The files of a `held_out` task: bits of whole files in gold.jsonl, gaps that are compared or parsed."""
+    systems = []
+    for name, bits, right in (("base", 90, False), ("tuned", 80, True)):
+        parent = other_results(humaneval_results(name, HALF), "replay", [], {}, gaps=["line"])
+        folder = parent / "replay"
+        gold = [{"task_id": f"c/f{n}.c", "bits": bits * (1 + n), "bytes": 100 * (1 + n)} for n in range(8)]
+        write_lines(folder / "gold.jsonl", gold)
+        verdicts = [
+            {"task_id": f"c/f{n}.c:line@3", "sample": 0, "verdict": kind, "passed": kind == "passed",
+             "judge": "parser", "completion": "x"}
+            for n, kind in enumerate(["passed" if right else "failed"] * 7 + ["compared"])
+        ]  # fmt: skip
+        write_lines(folder / "verdicts.humaneval-1.jsonl", verdicts)
+        write_lines(folder / "likeness.jsonl", [{"task_id": row["task_id"], "exact_match": right} for row in verdicts])
+        systems.append(system(parent))
+    changes = [change for change in find_changes(systems) if change.benchmark == "replay"]
+    assert {change.metric for change in changes} == {"parses", "bits_per_byte", "exact_match"}
+    assert (one(changes, "bits_per_byte").difference.first, one(changes, "bits_per_byte").difference.n) == (0.9, 8)
+    assert (one(changes, "parses").difference.value, one(changes, "parses").difference.n) == (1.0, 7)
+    assert one(changes, "exact_match").difference.n == 8
+    assert not any(change.own for change in changes)
 
 
 @pytest.mark.parametrize(

@@ -65,9 +65,8 @@ def test_two_checkpoints_are_evaluated_once_and_compared(recipe, checkpoints, tm
     assert (tmp_path / "base" / "humaneval" / "samples.jsonl").read_bytes() == samples
     assert (tmp_path / "compare.html").read_bytes() == page
     # The folders that it left are evaluations like any other.
-    assert recipe(tmp_path / "base", tmp_path / "tuned", "-o", tmp_path / "again")[:2] == (0, out.replace(
-        str(tmp_path), str(tmp_path / "again")
-    ))  # fmt: skip
+    code, again, _ = recipe(tmp_path / "base", tmp_path / "tuned", "-o", tmp_path / "again")
+    assert (code, again.splitlines()[0]) == (0, out.splitlines()[-2])
 
 
 def test_result_folders_are_compared_without_a_model(recipe, humaneval_results, tmp_path):
@@ -79,6 +78,33 @@ def test_result_folders_are_compared_without_a_model(recipe, humaneval_results, 
     assert out.endswith(f"page: {tmp_path / 'out' / 'compare.html'}\n")
 
 
+@pytest.mark.slow
+def test_forgetting_memorisation_and_contamination_are_on_the_page(
+    recipe, checkpoints, corpus, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(sys, "argv", ["canaries.py", "-o", str(tmp_path / "secrets"), "--count", "1", "--repeats", "1"])
+    monkeypatch.syspath_prepend(str(ROOT / "eval"))
+    runpy.run_path(str(ROOT / "eval" / "canaries.py"), run_name="__main__")
+    arguments = [
+        checkpoints / "base", checkpoints / "tuned", "--yaml", YAML, *SMALL, "-o", tmp_path / "out",
+        "--replay", corpus, "--replay-files", 2, "--audit", corpus, "--audit-files", 4,
+        "--canaries", tmp_path / "secrets",
+    ]  # fmt: skip
+    capsys.readouterr()
+    code, out, _ = recipe(*arguments)
+    assert code == 0
+    assert "Memorisation: shown the first 50 tokens of a file it was trained on, tuned wrote" in out
+    assert "None of 2 planted secrets comes out of tuned" in out
+    found = json.loads((tmp_path / "out" / "compare.json").read_text())
+    assert {change["benchmark"] for change in found["changes"]} == {"humaneval", "replay"}
+    assert found["contamination"]["corpus"] == "corpus"
+    assert found["memorisation"]["extraction"]["base"]["trained"]["files"] == 4
+    page = (tmp_path / "out" / "compare.html").read_bytes()
+    assert b"Was it trained on the problems?" in page
+    assert recipe(*arguments)[:2] == (0, out)
+    assert (tmp_path / "out" / "compare.html").read_bytes() == page
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -88,6 +114,8 @@ def test_result_folders_are_compared_without_a_model(recipe, humaneval_results, 
         (["{base}", "b={base}/absent", "--yaml", str(YAML)], "there is no checkpoint at"),
         (["{base}", "{other}"], "max_new_tokens was 512 for base and 64 for other"),
         (["{base}", "{other}", "--benchmarks", "humanevla"], "did you mean humaneval?"),
+        (["{base}", "{other}", "--canaries", "x"], "--canaries needs --audit CORPUS"),
+        (["{base}", "{other}", "--audit", "{base}"], "there is no prepared data at"),
         (["{base}", "{other}", "--profile", "bigcode"], "was never scored with the profile bigcode"),
     ],
 )
