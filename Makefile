@@ -1,6 +1,7 @@
 # make quickstart    a code model from nothing, on this machine, in minutes
 # make test          the tests; `make test STACK=composer-pins` on Composer's own pins
 # make lint          ruff and pyright
+# make toolchains    install the compilers and interpreters of MultiPL-E's languages that Debian has (as root, or by sudo)
 # make smollm2       continue the pre-training of a real model (SmolLM2-135M) on a folder of code
 # Each does all its own set-up in a virtual environment below this folder.
 
@@ -12,7 +13,7 @@ PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check 
 RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
 
-.PHONY: install quickstart test test-slow lint smollm2 clean
+.PHONY: install quickstart test test-slow lint toolchains smollm2 clean
 
 install: $(RUNTIME)
 
@@ -41,6 +42,16 @@ lint: $(DEV)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/pyright --pythonpath $(BIN)/python
+
+toolchains: $(RUNTIME)
+	@packages="$$($(BIN)/python -c 'from codelm.eval.programs.toolchains import missing_packages; print(*missing_packages())')"; \
+	if [ -z "$$packages" ]; then echo "all toolchains are here"; \
+	elif ! command -v apt-get >/dev/null; then \
+		echo "error: there is no apt-get here; install what your system calls these: $$packages" >&2; exit 1; \
+	else \
+		[ "$$(id -u)" = 0 ] || sudo=sudo; \
+		$$sudo apt-get update && $$sudo apt-get install -y --no-install-recommends $$packages; \
+	fi
 
 smollm2: $(RUNTIME)
 	@$(PIP) -r requirements/demo.txt

@@ -119,6 +119,19 @@ def test_an_absent_toolchain_names_the_package_that_brings_it(monkeypatch, tmp_p
         toolchains.find.cache_clear()
 
 
+def test_what_is_missing_is_named_for_apt(monkeypatch, tmp_path):
+    monkeypatch.setattr(toolchains, "find", lambda name: None)
+    assert toolchains.missing_packages() == []
+
+    def absent(name):
+        raise EvaluationError("absent")
+
+    monkeypatch.setattr(toolchains, "find", absent)
+    packages = toolchains.missing_packages()
+    assert {"g++", "default-jdk-headless", "libjavatuples-java", "ruby-test-unit", "node-typescript"} <= set(packages)
+    assert len(packages) == len(set(packages))
+
+
 def test_every_toolchain_is_of_one_of_our_languages_and_has_a_sample():
     assert {toolchain.language for toolchain in toolchains.TOOLCHAINS.values()} <= set(LANGUAGES)
     assert set(samples.SAMPLES) == set(toolchains.TOOLCHAINS)

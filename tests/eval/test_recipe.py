@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from codelm.eval.judge.verdict import Verdict
+from codelm.eval.selftest import Group
 from codelm.model import ReplitCodeConfig, ReplitCodeForCausalLM
 from codelm.model.pretrained import save_transformers
 
@@ -107,14 +109,52 @@ def test_a_dry_run_says_what_would_run_and_writes_nothing(recipe, checkpoint, tm
     assert not (tmp_path / "out").exists()
 
 
+def _self_test(recipe, *arguments):
+    """What must pass and what came of it, by title: (must, passed, judged)."""
+    code, out, _ = recipe("--self-test", *arguments)
+    assert code == 0, out
+    rows = [[cell.strip() for cell in line.split("│")[1:5]] for line in out.splitlines() if line.startswith("│")]
+    return {title: (must, int(passed), int(judged)) for title, must, passed, judged in rows}
+
+
+@pytest.mark.slow
 def test_the_self_test_needs_no_yaml_and_no_model(recipe):
-    code, out, _ = recipe("--self-test")
-    assert code == 0
-    rows = [line for line in out.splitlines() if "pass" in line and "│" in line]
-    counts = [[cell.strip() for cell in row.split("│")[3:5]] for row in rows]
-    assert counts[0] == ["164", "164"]
-    assert counts[1][0] == counts[1][1]
-    assert counts[2][0] == "0"
+    rows = _self_test(recipe)
+    assert rows["HumanEval's reference solutions"] == ("pass", 164, 164)
+    for must, passed, judged in rows.values():
+        assert passed == judged if must == "pass" else passed <= (0.2 * judged if must == "mostly not pass" else 0)
+    assert {"forgeries", "odd but correct programs", "Bash: correct programs"} <= set(rows)
+
+
+def test_the_self_test_of_a_yaml_judges_its_benchmarks_mutants_of_them_and_its_toolchains(recipe):
+    rows = _self_test(
+        recipe,
+        YAML,
+        "tasks.humaneval.limit=4",
+        "tasks.multipl_e.languages=[sh]",
+        "model.path=x",
+        "sandbox.num_workers=2",
+    )
+    assert rows["HumanEval's reference solutions"] == ("pass", 4, 4)
+    assert rows["HumanEval's references that return None"] == ("not pass", 0, 4)
+    assert rows["HumanEval's references with a mutation"][2] == 4
+    assert rows["Bash: correct programs"] == ("pass", 2, 2)
+    assert rows["Bash: forgeries"] == ("not pass", 0, 2)
+    assert not any(title.startswith("C++") for title in rows)
+
+
+@pytest.mark.parametrize(
+    ("must", "kinds", "wrong"),
+    [
+        ("pass", ["passed", "failed", "unjudged"], [1, 2]),
+        ("not pass", ["failed", "passed", "unjudged", "never-finished"], [1, 2]),
+        ("mostly not pass", ["passed", "failed", "failed", "failed", "failed"], []),
+        ("mostly not pass", ["passed", "passed", "failed", "failed", "failed"], [0, 1]),
+    ],
+)
+def test_a_self_test_names_what_is_not_as_it_must_be(must, kinds, wrong):
+    group = Group("title", must, [Verdict(str(n), kind, "", 0.0, 0.0, "none") for n, kind in enumerate(kinds)])
+    assert [int(verdict.id) for verdict in group.wrong] == wrong
 
 
 def test_the_sandbox_check_shows_the_ladder(recipe):

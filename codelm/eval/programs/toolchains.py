@@ -161,6 +161,17 @@ def find(name: str) -> Found:
     return Found(toolchain, compile, run, next(iter(version.splitlines()), ""), places)
 
 
+def missing_packages() -> list[str]:
+    """The Debian packages that bring all toolchains which are not here."""
+    packages: list[str] = []
+    for name, toolchain in TOOLCHAINS.items():
+        try:
+            find(name)
+        except EvaluationError:
+            packages += toolchain.packages
+    return list(dict.fromkeys(packages))
+
+
 def _missing(toolchain: Toolchain, what: str, package: str) -> str:
     return (
         f"{toolchain.title} programs cannot be run, for there is no {what} here: `apt install {package}` (or `make"
