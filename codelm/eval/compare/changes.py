@@ -12,8 +12,10 @@ from codelm.eval.compare.paired import Difference, Pair, difference, holm
 Verdict = Literal["better", "worse", "unchanged", "too few"]
 """too few: so few independent groups of problems that no difference on them could be told from chance."""
 
-OWN = ("repository", "heldout", "held_out")
+OWN = ("repository", "held_out")
 """How the names (or kinds) of benchmarks begin that are the user's own code, unless it is said otherwise."""
+REPLAY = "replay"
+"""So begin the names of held-out files that are not: what the first system knew."""
 _SURE = 0.05
 _FEWEST = 6
 """With five groups, even a change on all of them has a p-value above 0.05."""
@@ -74,7 +76,9 @@ def find_changes(systems: Sequence[System], own: Collection[str] = OWN) -> list[
     found = []
     for name in shared_benchmarks([*systems]):
         evaluated = [system.benchmarks[name] for system in systems]
-        is_own = any(begins(evaluated[0].settings, begin) for begin in own)
+        is_own = any(begins(evaluated[0].settings, begin) for begin in own) and not (
+            own == OWN and name.startswith(REPLAY)
+        )
         for metric in sorted(evaluated[0].measures, key=lambda metric: not metric.startswith("pass@")):
             if all(metric in one.measures for one in evaluated):
                 changes = [

@@ -10,7 +10,7 @@ _THEIR_OWN = frozenset({"checkpoint", "weights_sha256", "samples", "samples_sha2
 """What is the systems' own, or compared otherwise."""
 _MERELY = frozenset({
     "dtype", "device", "versions", "sandbox", "limits", "batch_size", "seed", "tokenizer", "workers", "num_workers",
-    "python", "folder", "gold",
+    "python", "folder", "gold", "pytest", "repository_python",
 })  # fmt: skip
 """What may differ: it is said, and refuses nothing."""
 

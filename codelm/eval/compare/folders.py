@@ -13,6 +13,8 @@ from codelm.eval.compare.measures import Measures, read_measures
 
 _VERDICTS_OF_JUDGE = "verdicts.jsonl"
 """What eval/judge.py leaves."""
+_KINDS = {"masks": "repository", "gaps": "held_out", "load": "custom"}
+"""Tasks that have names of their own, by a key of their sections."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def read_system(name: str, path: Path, wanted: Collection[str] = (), profile: st
 
 def begins(settings: dict[str, Any], begin: str) -> bool:
     """Whether the benchmark's name begins so, or that of its kind: one of a repository may have any name."""
-    kind = "repository" if "masks" in settings else ""
+    kind = next((kind for key, kind in _KINDS.items() if key in settings), "")
     return settings["benchmark"].startswith(begin) or kind.startswith(begin)
 
 

@@ -2,8 +2,8 @@
 
 They are read from the files of an evaluation, whatever task wrote them:
 
-- `verdicts.<profile>.jsonl`: pass@k, for each k that every problem has samples enough for;
-- `gold.jsonl`: bits and bytes of the reference solutions;
+- `verdicts.<profile>.jsonl`: pass@k, for each k that every problem has samples enough for; or whether files parse;
+- `gold.jsonl`: bits and bytes of the reference solutions, and of documents of which nothing was to be completed;
 - any other JSONL file whose lines have a `task_id`: each of their numbers and truth values is a metric of its own name;
   `bits` and `bytes` together are bits per byte, weighted with the bytes.
 
@@ -12,16 +12,16 @@ A line may name a `cluster`, the group of problems that are not independent of i
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from codelm.eval import results
-from codelm.eval.scoring import GOLD, KS
+from codelm.eval.judge.verdict import COMPARED, PARSER
+from codelm.eval.scoring import BITS_PER_BYTE, GOLD, KS, PARSES
 from codelm.eval.statistics import pass_at_k
 
-BITS_PER_BYTE = "bits_per_byte"
 _LOWER_IS_BETTER = re.compile(r"bpb|bits|loss|perplexity|error|distance|seconds")
 _NO_METRICS = frozenset({
     "task_id", "cluster", "sample", "bits", "bytes", "seconds", "cpu_seconds", "tokens", "characters", "lines",
@@ -56,11 +56,13 @@ def read_measures(folder: Path, verdicts: Path) -> tuple[Measures, dict[str, str
     measures: Measures = {}
     named: dict[str, str] = {}
     judged = results.read_lines(verdicts)
-    measures |= _pass_at_ks(judged)
+    measures |= _passes(judged)
     gold = results.read_lines(folder / results.GOLD)
-    measured = {row["task_id"]: row["bits"] / row["bytes"] for row in gold if row.get("bits") is not None}
-    if measured:
-        measures[GOLD] = {task_id: Measure(value) for task_id, value in measured.items()}
+    completed = {row["task_id"] for row in judged}
+    for row in gold:
+        if row.get("bits") is not None and row["bytes"]:
+            metric, weight = (GOLD, 1) if row["task_id"] in completed else (BITS_PER_BYTE, row["bytes"])
+            measures.setdefault(metric, {})[row["task_id"]] = Measure(row["bits"] / row["bytes"], weight)
     for file in sorted(folder.glob("*.jsonl")):
         if not file.name.startswith(_OTHERS):
             rows = [row for row in results.read_lines(file) if isinstance(row, dict) and "task_id" in row]
@@ -86,11 +88,14 @@ def lower_is_better(metric: str) -> bool:
     return bool(_LOWER_IS_BETTER.search(metric))
 
 
-def _pass_at_ks(judged: Iterable[dict[str, Any]]) -> Measures:
+def _passes(judged: Sequence[dict[str, Any]]) -> Measures:
     counts: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
-    for row in judged:
+    rows = [row for row in judged if row["verdict"] != COMPARED]
+    for row in rows:
         counts[row["task_id"]][0] += 1
         counts[row["task_id"]][1] += bool(row["passed"])
+    if any(row.get("judge") == PARSER for row in rows):
+        return {PARSES: {task_id: Measure(pass_at_k(n, right, 1)) for task_id, (n, right) in counts.items()}}
     fewest = min((samples for samples, _ in counts.values()), default=0)
     return {
         f"pass@{k}": {task_id: Measure(pass_at_k(n, correct, k)) for task_id, (n, correct) in counts.items()}

@@ -6,16 +6,15 @@ from codelm.eval.compare.blocks import Block, Chart, Column, Heading, SideBySide
 from codelm.eval.compare.changes import Change
 from codelm.eval.compare.comparison import Comparison
 from codelm.eval.compare.examples import Example
-from codelm.eval.compare.measures import BITS_PER_BYTE
 from codelm.eval.compare.words import difference_text, explain, interval_text, metric_name, value_text
-from codelm.eval.scoring import GOLD
+from codelm.eval.scoring import BITS_PER_BYTE, GOLD
 from codelm.html.intervals import Interval, intervals
 
-_VERDICTS = {"better": "better", "worse": "worse", "unchanged": "may be chance", "too few": "too few problems to tell"}
+_VERDICTS = {"better": "better", "worse": "worse", "unchanged": "may be chance", "too few": "too few to tell"}
 _READING = (
     "Every line compares the same problems. The 95 % interval holds the true difference in 95 of 100 such"
     " measurements; where zero is in it, chance alone may have made the difference. p is how often chance alone makes"
-    " one as large{holm}. Points are percentage points"
+    " one as large{holm}. Points are percentage points; a group holds problems of one function or file"
 )
 _HOLM = " (raised after Holm, since several systems are compared with one)"
 
@@ -54,7 +53,7 @@ def _changes(changes: Sequence[Change], names: Sequence[str]) -> Iterator[Block]
     shares = [change for change in drawn if change.is_share]
     for charted, unit in ((shares, "points; better is to the right"), (bits, "bits per byte; better is to the left")):
         yield Chart(intervals([_interval(change, names) for change in charted], unit))
-    header = ("", "from", "to", "difference", "95 % interval", "p", "problems", "groups", "")
+    header = ("", "", "from", "to", "difference", "95 % interval", "p", "problems")
     yield Table(header, tuple(tuple(map(_unbroken, _row(change, names))) for change in changes))
 
 
@@ -84,14 +83,13 @@ def _row(change: Change, names: Sequence[str]) -> tuple[str, ...]:
     found = change.difference
     return (
         _label(change, names),
+        _VERDICTS[change.verdict],
         value_text(change, found.first),
         value_text(change, found.second),
         difference_text(change, found.value) + (" points" if change.is_share else ""),
         interval_text(change) or "none",
         f"{change.p:.3f}" if change.p >= 0.001 else "< 0.001",
-        f"{found.n:,}",
-        f"{found.clusters:,}",
-        _VERDICTS[change.verdict],
+        f"{found.n:,}" + (f" in {found.clusters:,} groups" if found.clusters < found.n else ""),
     )
 
 

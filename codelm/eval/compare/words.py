@@ -3,16 +3,14 @@
 from collections.abc import Callable, Sequence
 
 from codelm.eval.compare.changes import Change
-from codelm.eval.compare.measures import BITS_PER_BYTE
-from codelm.eval.scoring import GOLD
+from codelm.eval.scoring import BITS_PER_BYTE, EDIT_SIMILARITY, EXACT_MATCH, GOLD, IDENTIFIER_MATCH, PARSES
 
 _NAMES = {
     GOLD: "bits per byte of the reference solutions",
     BITS_PER_BYTE: "bits per byte",
-    "bpb": "bits per byte",
-    "exact_match": "exact matches",
-    "edit_similarity": "edit similarity",
-    "identifier_match": "identifiers matched",
+    EXACT_MATCH: "exact matches",
+    IDENTIFIER_MATCH: "all names right",
+    PARSES: "files that still parse",
 }
 _EXPLAINED = {
     "pass@1": "pass@1: how often the first completion of a problem passes all of its tests",
@@ -20,8 +18,8 @@ _EXPLAINED = {
     GOLD: "bits per byte of the reference solutions: how hard the right solution is for the model to predict; less is"
     " better, and it moves long before pass@1 does",
     BITS_PER_BYTE: "bits per byte: how hard text is for the model to predict; less is better",
-    "edit_similarity": "edit similarity: how much of a completion is, character by character, what stood there",
-    "exact_match": "exact matches: how often a completion is exactly what stood there",
+    EDIT_SIMILARITY: "edit similarity: how much of a completion is, character by character, what stood there",
+    EXACT_MATCH: "exact matches: how often a completion is exactly what stood there",
 }
 _MOST_NAMED = 3
 
