@@ -107,6 +107,22 @@ def test_a_completion_of_ten_megabytes_gets_a_verdict(judge_of):
     assert all(len(verdict.detail) < 500 for verdict in verdicts)
 
 
+@pytest.mark.parametrize(
+    ("name", "forgery"),
+    [
+        (
+            "js",
+            "console.log(require('fs').readFileSync(__filename, 'utf8').match(/[0-9a-f]{32}/)[0]); process.exit(0)\n}\n",
+        ),
+        ("c", "#undef assert\n#define assert(claim)\n    return 0;\n"),
+    ],
+    ids=["reads its own source", "defines assert away"],
+)
+def test_beside_its_tests_a_program_can_forge_a_pass_as_documented(judge_of, name, forgery):
+    (verdict,) = judge_of(name).judge([samples.problem(name).job(forgery)])
+    assert (verdict.kind, verdict.judge) == ("passed", "in_process")
+
+
 def test_an_absent_toolchain_names_the_package_that_brings_it(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     toolchains.find.cache_clear()
