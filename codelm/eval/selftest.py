@@ -19,7 +19,7 @@ from codelm.eval.sandbox.confine import Isolation
 
 Must = Literal["pass", "not pass", "mostly not pass"]
 _NOTICED = 0.8
-"""Of mutants, some compute the same, and no benchmark's tests notice all others; HumanEval's notice 94 %."""
+"""Of all mutants but one. Some compute the same, and no tests notice all others; HumanEval's notice 94 %."""
 _TEXT_MUTANTS = 6
 
 
@@ -42,7 +42,7 @@ class Group:
         if self.must == "pass":
             return [verdict for verdict in self.verdicts if not verdict.passed]
         wrong = [verdict for verdict in self.verdicts if verdict.passed or verdict.kind == "unjudged"]
-        if self.must == "mostly not pass" and len(wrong) <= (1 - _NOTICED) * len(self.verdicts):
+        if self.must == "mostly not pass" and len(self.verdicts) - len(wrong) >= _NOTICED * (len(self.verdicts) - 1):
             return []
         return wrong
 

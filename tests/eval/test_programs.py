@@ -112,7 +112,7 @@ def test_a_completion_of_ten_megabytes_gets_a_verdict(judge_of):
     [
         (
             "js",
-            "console.log(require('fs').readFileSync(__filename, 'utf8').match(/[0-9a-f]{32}/)[0]); process.exit(0)\n}\n",
+            "console.log(require('fs').readFileSync(__filename, 'utf8').match(/[0-9a-f]{32}/)[0]); process.exit()\n}\n",
         ),
         ("c", "#undef assert\n#define assert(claim)\n    return 0;\n"),
     ],

@@ -150,6 +150,7 @@ def test_the_self_test_of_a_yaml_judges_its_benchmarks_mutants_of_them_and_its_t
         ("not pass", ["failed", "passed", "unjudged", "never-finished"], [1, 2]),
         ("mostly not pass", ["passed", "failed", "failed", "failed", "failed"], []),
         ("mostly not pass", ["passed", "passed", "failed", "failed", "failed"], [0, 1]),
+        ("mostly not pass", ["passed", "failed"], []),
     ],
 )
 def test_a_self_test_names_what_is_not_as_it_must_be(must, kinds, wrong):
