@@ -102,18 +102,18 @@ def test_canaries_survive_preparation_unless_they_look_like_keys(planted_corpus,
 
 
 def test_what_a_model_knows_by_heart_is_found_by_length(audited, texts):
-    known = distinct(texts.draw("train", 12, 400), 3)
+    known = distinct(texts.draw("train", 12, 400), 2)
     base, tuned = audited("base", []), audited("tuned", [passage.text for passage in known])
     found = report({"base": base, "tuned": tuned})
-    assert found.facts["extraction"]["tuned"]["trained"] == {"files": 12, "5": 3, "10": 3, "30": 3}
+    assert found.facts["extraction"]["tuned"]["trained"] == {"files": 12, "5": 2, "10": 2, "30": 2}
     assert found.facts["extraction"]["tuned"]["held_out"] == {"files": 12, "5": 0, "10": 0, "30": 0}
     assert found.facts["extraction"]["base"]["trained"]["5"] == 0
     assert found.sentence.startswith(
         "Memorisation: shown the first 20 tokens of a file it was trained on, tuned wrote the next 30 tokens exactly in"
-        " 25.0 % of files (base 0.0 %, files held out of training 0.0 %)"
+        " 16.7 % of files (base 0.0 %, files held out of training 0.0 %)"
     )
     markdown = to_markdown("t", found.blocks)
-    assert "| tuned: files it was trained on | 12 | 25.0 % (8.9 to 53.2) |" in markdown
+    assert "| tuned: files it was trained on | 12 | 16.7 % (4.7 to 44.8) |" in markdown
     assert known[0].path in markdown
 
 
