@@ -38,7 +38,8 @@ class LanguageMonitor(Callback):
         if self.sums is None:
             self.sums = torch.zeros(2, len(self.streams), dtype=torch.float64, device=batch.device)
         global_batch = self.dataset.identity.global_train_batch_size
-        first = int(state.timestamp.batch) * global_batch + dist.get_global_rank() * len(batch)
+        place = self.dataset.gaps.stream_batch(int(state.timestamp.batch))
+        first = place * global_batch + dist.get_global_rank() * len(batch)
         found, _ = self.dataset.order.schedule.draw_all(np.arange(first, first + len(batch)))
         self.rows = torch.from_numpy(found).to(batch.device)
         self.done = 0
@@ -51,8 +52,7 @@ class LanguageMonitor(Callback):
         batch = int(state.timestamp.batch)
         if batch % self.every and batch - self.since < self.every:
             return
-        schedule = self.dataset.order.schedule
-        total, recent = schedule.drawn_before(batch), schedule.drawn_before(batch) - schedule.drawn_before(self.since)
+        total, recent = self._read_in(batch), self._read_in(batch) - self._read_in(self.since)
         metrics = {}
         for stream, count, now in zip(self.streams, total, recent, strict=True):
             metrics[f"mixture/{stream}/share"] = float(count / total.sum())
@@ -69,6 +69,13 @@ class LanguageMonitor(Callback):
 
     def close(self, state: State, logger: Logger) -> None:
         model_loss.observe(None)
+
+    def _read_in(self, batches: int) -> np.ndarray:
+        """The samples of each stream, shape (streams,), in the run's first so many batches."""
+        drawn, gaps = self.dataset.order.schedule.drawn_before, self.dataset.gaps
+        place = gaps.stream_batch(batches)
+        left_out = sum(drawn(end) - drawn(first) for first, end in gaps.ranges if end <= place)
+        return drawn(place) - left_out
 
     def _add(self, losses: Tensor, counted: Tensor) -> None:
         """The losses of the next rows of the batch, `(rows · seq,)` as they lie, 0 where nothing is predicted."""

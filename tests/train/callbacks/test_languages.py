@@ -3,14 +3,19 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from composer import Logger
 
 from codelm.config.train import TrainConfig
+from codelm.data.reading.gaps import Gaps
+from codelm.model import loss as model_loss
 from codelm.train.build import build_pieces
+from codelm.train.callbacks.languages import LanguageMonitor
 from codelm.train.run import train
 
 Make = Callable[..., TrainConfig]
@@ -65,6 +70,24 @@ def test_shares_are_those_of_the_positions(steady: TrainConfig) -> None:
         for number, stream in enumerate(dataset.order.schedule.streams):
             assert row[f"mixture/{stream}/share"] == pytest.approx(float((streams[:last] == number).mean()))
             assert row[f"mixture/{stream}/recent_share"] == pytest.approx(float((streams[first:last] == number).mean()))
+
+
+def test_data_that_a_roll_back_left_out_is_counted_nowhere(steady: TrainConfig) -> None:
+    dataset = build_pieces(steady, 0, 1).data.dataset
+    dataset.gaps = Gaps.of([(1, 3), (5, 6)])
+    monitor = LanguageMonitor(dataset, 4)
+    size = steady.global_train_batch_size
+    read = [0, 3, 4, 6, 7]
+    for number, batch in enumerate(read):
+        rows = torch.zeros(size, 256, dtype=torch.long)
+        state: Any = SimpleNamespace(timestamp=SimpleNamespace(batch=number), batch={"input_ids": rows})
+        monitor.before_train_batch(state, Logger(state))
+        positions = np.arange(batch * size, (batch + 1) * size)
+        assert monitor.rows.tolist() == dataset.order.locate(positions).streams.tolist()
+        done = np.concatenate([np.arange(one * size, (one + 1) * size) for one in read[: number + 1]])
+        counts = np.bincount(dataset.order.locate(done).streams, minlength=2)
+        assert monitor._read_in(number + 1).tolist() == counts.tolist()
+    model_loss.observe(None)
 
 
 def test_norms_are_those_of_the_weights_and_of_the_step(train_config: Make) -> None:
