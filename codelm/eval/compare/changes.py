@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from codelm.eval.compare.comparable import shared_benchmarks
 from codelm.eval.compare.folders import Evaluated, System, begins
-from codelm.eval.compare.measures import lower_is_better
+from codelm.eval.compare.measures import kind_of, lower_is_better
 from codelm.eval.compare.paired import Difference, Pair, difference, holm
 
 Verdict = Literal["better", "worse", "unchanged", "too few"]
@@ -29,6 +29,7 @@ class Change:
         own: it is measured on the user's own code.
         p: of all comparisons with the first system on this metric together (Holm); `difference.p` is this one's alone.
         left_out: problems that only some of the systems have a value for.
+        kind: of gap, where these problems are only those; empty for all.
     """
 
     benchmark: str
@@ -39,6 +40,7 @@ class Change:
     difference: Difference
     p: float
     left_out: int = 0
+    kind: str = ""
 
     @property
     def lower_is_better(self) -> bool:
@@ -65,6 +67,17 @@ class Change:
     def to_dict(self) -> dict[str, Any]:
         """For compare.json."""
         return {**asdict(self), "verdict": self.verdict, "lower_is_better": self.lower_is_better}
+
+
+def find_slices(systems: Sequence[System], own: Collection[str] = OWN) -> list[Change]:
+    """The same as `find_changes` for each kind of gap, of the benchmarks that have several."""
+    found = []
+    for name in shared_benchmarks([*systems]):
+        kinds = sorted({kind for task_id in systems[0].benchmarks[name].clusters if (kind := kind_of(task_id))})
+        for kind in kinds if len(kinds) > 1 else ():
+            cut = [System(system.name, {name: system.benchmarks[name].of_kind(kind)}) for system in systems]
+            found += [replace(change, kind=kind) for change in find_changes(cut, own)]
+    return found
 
 
 def find_changes(systems: Sequence[System], own: Collection[str] = OWN) -> list[Change]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from codelm.eval import results
 from codelm.eval.compare.blocks import Block, to_html, to_markdown
-from codelm.eval.compare.changes import OWN, Change, find_changes
+from codelm.eval.compare.changes import OWN, Change, find_changes, find_slices
 from codelm.eval.compare.comparable import check_comparable, shared_benchmarks
 from codelm.eval.compare.examples import Example, find_examples
 from codelm.eval.compare.folders import System
@@ -40,6 +40,7 @@ class Comparison:
         examples: by system and benchmark.
         moved: by system and benchmark, the ids of the problems `gained` and `lost`.
         titles: of the benchmarks.
+        slices: changes by kind of gap.
     """
 
     systems: tuple[System, ...]
@@ -48,6 +49,7 @@ class Comparison:
     examples: dict[str, dict[str, list[Example]]]
     moved: dict[str, dict[str, dict[str, list[str]]]]
     titles: dict[str, str]
+    slices: list[Change] = field(default_factory=list)
     appendices: list[Appendix] = field(default_factory=list)
 
     def verdicts(self) -> list[str]:
@@ -72,6 +74,7 @@ class Comparison:
             },
             "notes": self.notes,
             "changes": [change.to_dict() for change in self.changes],
+            "slices": [change.to_dict() for change in self.slices],
             "moved": self.moved,
             **{appendix.key: appendix.facts for appendix in self.appendices},
         }
@@ -104,7 +107,13 @@ def compare(
             if broken := system.benchmarks[name].unjudged():
                 notes.append(f"{name}: the judge broke on {broken} completions of {system.name}, which count as failed")
     titles = {name: first.benchmarks[name].title for name in shared}
-    return Comparison(tuple(systems), notes, find_changes(systems, own), shown, moved, titles)
+    changes, slices = find_changes(systems, own), find_slices(systems, own)
+    notes += [
+        f"{change.benchmark}: {change.metric}: {change.left_out} problems are left out, which only one system has"
+        for change in changes
+        if change.left_out
+    ]
+    return Comparison(tuple(systems), notes, changes, shown, moved, titles, slices)
 
 
 def write(comparison: Comparison, folder: Path, title: str, blocks: Sequence[Block]) -> Path:

@@ -2,14 +2,14 @@
 
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from codelm.config.suggest import closest
 from codelm.errors import EvaluationError
 from codelm.eval import results
-from codelm.eval.compare.measures import Measures, read_measures
+from codelm.eval.compare.measures import Measures, kind_of, read_measures
 
 _VERDICTS_OF_JUDGE = "verdicts.jsonl"
 """What eval/judge.py leaves."""
@@ -37,6 +37,14 @@ class Evaluated:
     measures: Measures
     clusters: dict[str, str]
     verdicts: dict[str, list[dict[str, Any]]]
+
+    def of_kind(self, kind: str) -> "Evaluated":
+        """The same with the problems of one kind of gap alone."""
+        cut = {
+            metric: {task_id: one for task_id, one in values.items() if kind_of(task_id) == kind}
+            for metric, values in self.measures.items()
+        }
+        return replace(self, measures={metric: values for metric, values in cut.items() if values})
 
     def unjudged(self) -> int:
         """Completions on which the judge broke; they count as failed."""

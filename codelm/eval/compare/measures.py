@@ -28,6 +28,7 @@ _NO_METRICS = frozenset({
     "weight", "first", "last", "ids", "prompt_left_out",
 })  # fmt: skip
 _OTHERS = ("samples.", "verdicts.", "gold.")
+_GAP = re.compile(r"^.+:(body|block|statement|line)(?:@\d+(?:[-:]\d+)*)?$")
 # A mask of a function, a gap in a held-out file; HumanEval's infilling: all gaps of one reference solution.
 _PARTS = (
     re.compile(r"^(.+):(?:body|block|statement|line)(?:@\d+(?:[-:]\d+)*)?$"),
@@ -81,6 +82,12 @@ def cluster_of(task_id: str) -> str:
         if match := pattern.match(task_id):
             return match[1]
     return task_id
+
+
+def kind_of(task_id: str) -> str:
+    """What kind of gap a problem of a repository or a held-out file is; empty where it is none."""
+    match = _GAP.match(task_id)
+    return match[1] if match else ""
 
 
 def lower_is_better(metric: str) -> bool:

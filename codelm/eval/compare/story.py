@@ -41,6 +41,8 @@ def tell(comparison: Comparison) -> list[Block]:
     if elsewhere:
         heading = "Elsewhere: what it may have forgotten" if own else "Scores"
         blocks += [Heading(heading), *_changes(elsewhere, names)]
+    if comparison.slices:
+        blocks += [Heading("By kind of gap", small=True), _table(comparison.slices, names)]
     blocks += _examples(comparison, names)
     for appendix in comparison.appendices:
         blocks += appendix.blocks
@@ -53,8 +55,12 @@ def _changes(changes: Sequence[Change], names: Sequence[str]) -> Iterator[Block]
     shares = [change for change in drawn if change.is_share]
     for charted, unit in ((shares, "points; better is to the right"), (bits, "bits per byte; better is to the left")):
         yield Chart(intervals([_interval(change, names) for change in charted], unit))
+    yield _table(changes, names)
+
+
+def _table(changes: Sequence[Change], names: Sequence[str]) -> Table:
     header = ("", "", "from", "to", "difference", "95 % interval", "p", "problems")
-    yield Table(header, tuple(tuple(map(_unbroken, _row(change, names))) for change in changes))
+    return Table(header, tuple(tuple(map(_unbroken, _row(change, names))) for change in changes))
 
 
 def _unbroken(cell: str) -> str:
@@ -76,7 +82,8 @@ def _interval(change: Change, names: Sequence[str]) -> Interval:
 
 def _label(change: Change, names: Sequence[str]) -> str:
     system = f" ({change.system})" if names[1:] else ""
-    return f"{change.title}: {metric_name(change.metric)}{system}"
+    kind = f", {change.kind}" if change.kind else ""
+    return f"{change.title}{kind}: {metric_name(change.metric)}{system}"
 
 
 def _row(change: Change, names: Sequence[str]) -> tuple[str, ...]:

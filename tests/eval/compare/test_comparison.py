@@ -120,6 +120,21 @@ def test_masks_of_one_function_are_one_group(humaneval_results, other_results, s
     assert passed.verdict == "too few"
 
 
+def test_kinds_of_gaps_are_also_compared_apart(humaneval_results, other_results, system):
+    ids = [f"a.py::f{n}:{kind}" for n in range(12) for kind in ("body", "statement@3")]
+    systems = [
+        system(other_results(
+            humaneval_results(name, HALF), "mine", [],
+            {task_id: name == "tuned" and task_id.endswith("body") for task_id in ids}, masks=["body", "statement"],
+        ))
+        for name in ("base", "tuned")
+    ]  # fmt: skip
+    slices = compare(systems).slices
+    assert [(change.kind, change.difference.value) for change in slices] == [("body", 1.0), ("statement", 0.0)]
+    assert [change.verdict for change in slices] == ["better", "unchanged"]
+    assert all(change.own for change in slices)
+
+
 def test_several_systems_are_corrected_together(humaneval_results, system):
     base = system(humaneval_results("base", [False] * 20))
     others = [system(humaneval_results(f"t{n}", [True] * n + [False] * (20 - n))) for n in (6, 7, 1)]
