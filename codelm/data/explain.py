@@ -1,5 +1,7 @@
 """Why a file would be kept or dropped: what every rule of a configuration finds in it."""
 
+import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +14,11 @@ from codelm.data.rules.filters import examine
 from codelm.data.rules.gitattributes import GitAttributes
 from codelm.data.rules.text_rules import Finding
 from codelm.data.sources.notebooks import notebook_text
-from codelm.data.sources.repositories import RepositoryRules, find_repositories, rules_of
+from codelm.data.sources.repositories import RepositoryRules, find_repositories, place_in, rules_of
 from codelm.errors import DataError
+
+_MOST_BYTES = 100_000_000
+"""A file that is larger than that, and than any is allowed to be, is not read to say so."""
 
 
 @dataclass(frozen=True)
@@ -36,19 +41,20 @@ class Explanation:
 def explain_file(file: str, config: DataConfig) -> Explanation:
     """What every rule on one file finds, as the file is now; duplicates, limits and the split concern others.
 
-    A file inside a folder of the sources is judged as of that source, any other as at the top of a repository.
+    A file inside a folder of the sources is judged as of that source, any other as at the top of a repository. One that
+    the commit of its repository has not is `not_in_commit`.
 
     Raises:
         DataError: when the file cannot be read, or a source or a benchmark cannot.
     """
-    place = Path(file).resolve()
-    try:
-        contents = place.read_bytes()
-    except OSError as error:
-        raise DataError(f"--explain {file}: it cannot be read ({error.strerror})") from None
-    repository, path, excluded = _home(place, config)
+    # The folder's links lead to it; a link in its own place is what the pipeline would find there.
+    place = Path(file).parent.resolve() / Path(file).name
+    contents = _contents(file, place, max(config.filters.max_file_bytes, _MOST_BYTES))
+    repository, path, early = _home(place, config)
     rules = rules_of(repository, config) if repository is not None else RepositoryRules(GitAttributes({}), {})
     name, stated = ("", None) if repository is None else (repository.name, repository.licence)
+    if isinstance(contents, Finding):
+        return Explanation(file, name, path, None, stated, [*early, contents])
     examined = examine(
         path,
         contents,
@@ -58,7 +64,7 @@ def explain_file(file: str, config: DataConfig) -> Explanation:
         everything=True,
         attributes=rules.attributes.of(path),
     )
-    findings = [excluded, *examined.findings]
+    findings = [*early, *examined.findings]
     language = examined.language
     chosen = config.languages is None or language is None or language in config.languages
     findings.append(Finding("language_not_chosen", language, None, not chosen, "languages"))
@@ -71,8 +77,26 @@ def explain_file(file: str, config: DataConfig) -> Explanation:
     return Explanation(file, name, path, language, licence, findings)
 
 
-def _home(file: Path, config: DataConfig) -> tuple[Repository | None, str, Finding]:
-    """The repository that a file is in, its path there, and whether the source's patterns leave it out."""
+def _contents(file: str, place: Path, limit: int) -> bytes | Finding:
+    """The bytes of a regular file of at most `limit` bytes; of any other what it is, as the pipeline counts it."""
+    try:
+        status = place.lstat()
+        if stat.S_ISLNK(status.st_mode):
+            return Finding("symlink", os.readlink(place), None, True, None)
+        if stat.S_ISREG(status.st_mode):
+            if status.st_size > limit:
+                return Finding("too_large", status.st_size, limit, True, "filters.max_file_bytes")
+            return place.read_bytes()
+        if not stat.S_ISDIR(status.st_mode):
+            return Finding("special_file", stat.filemode(status.st_mode), None, True, None)
+        reason = "a folder"
+    except OSError as error:
+        reason = str(error.strerror)
+    raise DataError(f"--explain {file}: it cannot be read ({reason})")
+
+
+def _home(file: Path, config: DataConfig) -> tuple[Repository | None, str, list[Finding]]:
+    """The repository that a file is in, its path there, and what leaves it out: the commit, the patterns."""
     for key, source in config.sources.items():
         if not isinstance(source, CodeSource) or not file.is_relative_to(Path(source.path).expanduser().resolve()):
             continue
@@ -83,5 +107,8 @@ def _home(file: Path, config: DataConfig) -> tuple[Repository | None, str, Findi
         homes = [found for found in find_repositories(key, source) if file.is_relative_to(found.root)]
         if homes:
             home = max(homes, key=lambda found: len(found.root))
-            return home, file.relative_to(home.root).as_posix(), excluded
-    return None, file.name, Finding("excluded", None, None, False, None)
+            home, path, unread = place_in(home, file.relative_to(home.root).as_posix(), source.submodules)
+            setting = f"sources.{key}.{'submodules' if unread == 'submodule' else 'commit'}"
+            early = [Finding(unread, path, None, True, setting)] if unread is not None else []
+            return home, path, [*early, excluded]
+    return None, file.name, [Finding("excluded", None, None, False, None)]

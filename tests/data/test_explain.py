@@ -1,7 +1,9 @@
 """`--explain` and the pipeline agree: on what is dropped, for what reason, and on what is kept."""
 
 import json
+import os
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -102,3 +104,44 @@ def test_what_is_no_file_is_named(tmp_path: Path, config: DataConfig) -> None:
     for path in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(DataError, match="it cannot be read"):
             explain_file(str(path), config)
+
+
+def test_what_is_no_regular_file_is_said_at_once(tmp_path: Path, config: DataConfig) -> None:
+    os.mkfifo(tmp_path / "pipe.py")
+    (tmp_path / "link.py").symlink_to("/dev/zero")
+    with (tmp_path / "giant.py").open("wb") as file:
+        file.truncate(1 << 40)
+    names = ("pipe.py", "link.py", "giant.py")
+    found = [explain_file(str(tmp_path / name), config).reason for name in names]
+    assert [*found, explain_file("/dev/zero", config).reason] == [
+        "special_file",
+        "symlink",
+        "too_large",
+        "special_file",
+    ]
+
+
+def test_what_the_commit_has_not_is_not_read(tmp_path: Path, config: DataConfig, git: Callable[..., str]) -> None:
+    for name in ("below", "above"):
+        (tmp_path / name).mkdir()
+        git(tmp_path / name, "init")
+        (tmp_path / name / "a.py").write_text(f"print('committed in {name}')\n")
+    (tmp_path / "below" / "LICENSE").write_text("SPDX-License-Identifier: MIT\n")
+    (tmp_path / "above" / ".gitignore").write_text("ignored.py\n")
+    (tmp_path / "above" / "ignored.py").write_text("print('never committed')\n")
+    for name, *added in (("below",), ("above", "submodule", "add", str(tmp_path / "below"), "libs/below")):
+        if added:
+            git(tmp_path / name, "-c", "protocol.file.allow=always", *added)
+        git(tmp_path / name, "add", "-A")
+        git(tmp_path / name, "commit", "-m", "one")
+
+    def explained(path: str, submodules: bool) -> tuple[str, str, str | None]:
+        source = {"path": str(tmp_path / "above"), "submodules": submodules}
+        settings = {**config.model_dump(), "sources": {"mine": source}, "languages": None, "licences": {"keep": "all"}}
+        found = explain_file(str(tmp_path / "above" / path), DataConfig.model_validate(settings))
+        return found.repository, found.path, found.reason
+
+    assert explained("a.py", False) == ("mine", "a.py", None)
+    assert explained("ignored.py", False) == ("mine", "ignored.py", "not_in_commit")
+    assert explained("libs/below/a.py", False) == ("mine", "libs/below/a.py", "submodule")
+    assert explained("libs/below/a.py", True) == ("mine/libs/below", "a.py", None)

@@ -135,12 +135,6 @@ def change_times(repository: str, commit: str) -> dict[str, int]:
     return times
 
 
-def read_blob_at(repository: str, commit: str, path: str) -> bytes | None:
-    """The bytes of a file of a commit, or None when there is none, or it cannot be read."""
-    result = _run(_git(repository, "cat-file", "blob", f"{commit}:{path}"))
-    return result.stdout if result.returncode == 0 else None
-
-
 class BlobReader:
     """Contents by object id, through one `git cat-file --batch` process."""
 

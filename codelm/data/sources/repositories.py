@@ -29,7 +29,6 @@ from codelm.data.sources.git_objects import (
     is_repository,
     is_shallow,
     list_tree,
-    read_blob_at,
     resolve_commit,
 )
 from codelm.data.sources.notebooks import NotebookForm
@@ -217,6 +216,22 @@ def _submodule(repository: Repository, link: FileEntry) -> Repository | None:
     return Repository(f"{repository.name}/{link.path}", root, link.object_id, repository.licence)
 
 
+def place_in(repository: Repository, path: str, submodules: bool) -> tuple[Repository, str, str | None]:
+    """The repository, or its submodule, that a file's path belongs to; the path there; why it is not read, or None.
+
+    The reasons are those of `list_code`, and `not_in_commit`: untracked, ignored, or not committed.
+    """
+    if repository.commit is None:
+        return repository, path, None
+    for file, special in _entries(repository):
+        if file.path == path:
+            return repository, path, special
+        if special == "submodule" and path.startswith(f"{file.path}/"):
+            below = _submodule(repository, file) if submodules else None
+            return (repository, path, special) if below is None else place_in(below, path[len(file.path) + 1 :], True)
+    return repository, path, "not_in_commit"
+
+
 def _entries(repository: Repository, flat: bool = False) -> Iterator[tuple[FileEntry, str | None]]:
     """The files of a repository, each with the reason why it is no regular file, or None."""
     if repository.commit is None:
@@ -269,14 +284,6 @@ class _Opened:
     def __exit__(self, *_: object) -> None:
         if self.blobs is not None:
             self.blobs.close()
-
-
-def read_path(repository: Repository, path: str, limit: int = 1_000_000) -> bytes | None:
-    """A file of a folder or of a repository's commit by its path; None when there is none, or it cannot be read."""
-    if repository.commit is not None:
-        return read_blob_at(repository.root, repository.commit, path)
-    contents = read_file(repository.root, path, limit)
-    return contents if contents is not None and len(contents) <= limit else None
 
 
 def read_matching(

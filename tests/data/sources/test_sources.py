@@ -19,8 +19,9 @@ from codelm.data.documents import Counts, Document
 from codelm.data.globs import compile_globs
 from codelm.data.sources.contents import blob_id
 from codelm.data.sources.dispatch import list_files, read_documents
+from codelm.data.sources.folders import read_file
 from codelm.data.sources.git_objects import change_times, list_tree
-from codelm.data.sources.repositories import find_repositories, read_matching, read_path
+from codelm.data.sources.repositories import find_repositories, read_matching
 from codelm.data.store import load_plan, partition, save_plan
 from codelm.errors import DataError
 
@@ -407,18 +408,12 @@ def test_documents_hold_the_time_where_the_split_asks_for_it(dated: Path) -> Non
         assert (times["kept.py"] and datetime.fromtimestamp(times["kept.py"], UTC).year) == changed
 
 
-def test_files_can_be_read_by_their_paths(repository: Path, tmp_path: Path) -> None:
+def test_files_can_be_read_by_what_they_are_called(repository: Path, tmp_path: Path) -> None:
     (tmp_path / "plain" / "sub").mkdir(parents=True)
     (tmp_path / "plain" / "sub" / "LICENSE").write_text("free\n")
     (tmp_path / "plain" / "LICENSE").symlink_to("/etc/passwd")
     (folder,) = find_repositories("x", CodeSource(path=str(tmp_path / "plain")))
     (in_git,) = find_repositories("x", CodeSource(path=str(repository)))
-    assert read_path(folder, "sub/LICENSE") == b"free\n"
-    assert read_path(folder, "LICENSE") is None
-    assert read_path(folder, "sub/LICENSE", limit=3) is None
-    assert read_path(in_git, ".gitignore") == b"ignored.py\n"
-    assert read_path(in_git, "untracked.py") is None
-    assert read_path(in_git, "../../etc/passwd") is None
     assert read_matching(folder, lambda path: path.endswith("LICENSE")) == {"sub/LICENSE": b"free\n"}
     assert read_matching(in_git, lambda path: path.startswith(".git")) == {".gitignore": b"ignored.py\n"}
     assert read_matching(in_git, lambda path: True, limit=10).keys() == set()
@@ -575,8 +570,7 @@ def test_special_files_are_not_opened(tmp_path: Path) -> None:
         documents, dropped = read(tmp_path)
     assert documents == []
     assert dropped == {"python": {"special_file": 2, "too_large": 1}}
-    folder = find_repositories("x", CodeSource(path="/dev"))[0]
-    assert read_path(folder, "zero") is None
+    assert read_file("/dev", "zero", 10) is None
 
 
 def test_what_may_not_be_read_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
