@@ -1,5 +1,6 @@
 """What a training run is: the YAML of `train/main.py`. Its sections are in `codelm.config.training`."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -88,6 +89,40 @@ class TrainConfig(Section):
             raise ValueError(
                 f"model.{few} and fsdp_config exclude each other: bitsandbytes' weights cannot be spread over ranks;"
                 " set fsdp_config: null, so that every rank holds the small weights (DDP)"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _folders_are_apart(self) -> "TrainConfig":
+        export, own = self.callbacks.hf_checkpointer, Path(self.save_folder).absolute()
+        if export is not None and export.save_folder is not None and Path(export.save_folder).absolute() == own:
+            raise ValueError(
+                "callbacks.hf_checkpointer.save_folder is save_folder too, where weights alone would take the place of"
+                " checkpoints; name another, or leave it out for save_folder/huggingface"
+            )
+        scheme, _, path = (self.save_remote or "").partition("://")
+        if scheme in ("file", "local") and Path(path).absolute() == own:
+            raise ValueError("save_remote is save_folder too, which would copy checkpoints onto themselves; delete it")
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_is_in_vain(self) -> "TrainConfig":
+        callbacks = self.callbacks
+        if callbacks.early_stopper is not None and self.eval_interval is None:
+            raise ValueError(
+                "callbacks.early_stopper watches validation, which eval_interval null makes at the end only; set"
+                " eval_interval"
+            )
+        samples = callbacks.sample_completions
+        if samples is not None and not samples.prompts and not self.eval_data:
+            raise ValueError(
+                "callbacks.sample_completions has no prompts, and there is no eval_data to cut held_out ones from; give"
+                " one of them"
+            )
+        export = callbacks.hf_checkpointer
+        if export is not None and export.precision != "float32" and self.model.peft_config is not None:
+            raise ValueError(
+                "callbacks.hf_checkpointer.precision is of whole weights, and adapters stay in float32; delete it"
             )
         return self
 

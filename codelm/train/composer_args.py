@@ -11,6 +11,7 @@ from composer.utils import dist
 from composer.utils.misc import create_interval_scheduler
 from torch.utils.data import DataLoader
 
+from codelm.config.model import ReplitCodeSection
 from codelm.config.train import TrainConfig
 from codelm.errors import ConfigError
 from codelm.train.callbacks.speed import tokens_in
@@ -42,8 +43,16 @@ def device(config: TrainConfig) -> str:
 
 
 def precision(config: TrainConfig) -> Precision:
-    """Composer's precision; raises what `device` raises."""
+    """Composer's precision.
+
+    Raises:
+        ConfigError: what `device` raises; or flash-attn, which has bf16 alone, would get fp32.
+    """
     gpu = device(config) == "gpu"
+    model = config.model
+    attention = model.attn_config.attn_impl if isinstance(model, ReplitCodeSection) else model.attn_impl
+    if gpu and attention == "flash" and config.precision == "fp32":
+        raise ConfigError("precision is fp32, and model's attn_impl flash computes in bf16; set precision=amp_bf16")
     if config.precision == "amp_bf16" and not gpu and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         _warn_of_slow_bf16()
     if config.precision == "auto":

@@ -8,7 +8,7 @@ from composer import Callback
 from codelm.config.train import TrainConfig
 from codelm.train import composer_args
 from codelm.train.build import Pieces, in_batches
-from codelm.train.callbacks.early_stopper import EarlyStopper, check_monitor
+from codelm.train.callbacks.early_stopper import EarlyStopper
 from codelm.train.callbacks.hf_checkpointer import HfCheckpointer
 from codelm.train.callbacks.languages import LanguageMonitor
 from codelm.train.callbacks.memory import MemoryMonitor
@@ -39,11 +39,7 @@ def build_monitors(config: TrainConfig, pieces: Pieces, costs: ModelCosts) -> li
 
 
 def build_outcomes(config: TrainConfig, pieces: Pieces) -> list[Callback]:
-    """Completions, exports, and the end that validation calls for.
-
-    Raises:
-        ConfigError: the early stopper watches a metric that there is not.
-    """
+    """Completions, exports, and the end that validation calls for."""
     section, per_epoch = config.callbacks, len(pieces.data.dataset)
     folder = Path(config.save_folder)
     found: list[Callback] = []
@@ -70,6 +66,5 @@ def build_outcomes(config: TrainConfig, pieces: Pieces) -> list[Callback]:
             )
         )
     if section.early_stopper is not None:
-        check_monitor(section.early_stopper, pieces.eval_loaders)
         found.append(EarlyStopper(section.early_stopper))
     return found

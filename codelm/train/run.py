@@ -19,7 +19,7 @@ from codelm.errors import EnvironmentFailure
 from codelm.tokenizer import Tokenizer
 from codelm.train import composer_args, composer_compat
 from codelm.train.adapters import check_base, has_adapters
-from codelm.train.assemble import build_callbacks
+from codelm.train.assemble import build_callbacks, check_beside
 from codelm.train.board import Board, new_board
 from codelm.train.build import Pieces, build_pieces, in_batches, plan
 from codelm.train.callbacks.early_stopper import STOPPED_METRIC
@@ -117,6 +117,7 @@ def _train_from(
         log.info("resuming from %s", resume_from)
     roll_backs = on_rank_zero(lambda: roll_backs_of(save_folder, resume_from))
     pieces.data.dataset.gaps = Gaps.of(roll_back.left_out for roll_back in roll_backs)
+    benchmarks = check_beside(config, pieces)
     for line in [*configuration_lines(config), *plan(config, pieces), *forecast_lines(config, pieces)]:
         log.info("%s", line)
 
@@ -141,7 +142,7 @@ def _train_from(
     resume = [] if resume_from is None else [ResumeFrom(resume_from, rng)]
     optimizer = build_optimizer(config.optimizer, model)
     keep_settings = settings_kept(optimizer)
-    callbacks = build_callbacks(config, pieces, costs, saver, roll_backs, lifeline.progress.move)
+    callbacks = build_callbacks(config, pieces, benchmarks, costs, saver, roll_backs, lifeline.progress.move)
     trainer = Trainer(
         model=model,
         optimizers=optimizer,
@@ -197,6 +198,9 @@ def dry_run(config: TrainConfig) -> list[str]:
     pieces = build_pieces(config, dist.get_global_rank(), dist.get_world_size())
     if newest is not None:
         check_continues(newest, config, pieces)
+    if config.save_remote is not None:
+        RemoteFolder(config.save_remote)
+    check_beside(config, pieces)
     if config.compile is not None and device == "cpu":
         check_compiler()
     model = _composer_model(config, pieces, build_model)

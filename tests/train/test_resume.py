@@ -1,5 +1,6 @@
 """Resuming where it is hard: at the end of an epoch, after kills at awkward moments, with other settings."""
 
+import importlib.util
 import json
 import shutil
 from collections.abc import Callable
@@ -9,7 +10,8 @@ from typing import Any
 import pytest
 
 from codelm.config.train import TrainConfig
-from codelm.errors import CheckpointError, ConfigError
+from codelm.errors import CheckpointError, CodelmError, ConfigError
+from codelm.train import run
 from codelm.train.run import dry_run, train
 
 Make = Callable[..., TrainConfig]
@@ -110,3 +112,43 @@ def test_a_dry_run_refuses_what_the_run_would_refuse(train_config: Make, tmp_pat
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=r"save_folder: .*file is a file"):
         dry_run(train_config(save_folder=str(tmp_path / "file")))
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"save_best": {"metric": "metrics/pyton/BitsPerByte"}}, "did you mean metrics/python/BitsPerByte"),
+        (
+            {"save_interval": "2ba", "save_keep_every": "3ba"},
+            r"no multiple of save_interval 2ba .* save_keep_every=4ba",
+        ),
+        (
+            {"callbacks": {"early_stopper": {"monitor": "BitsPrByte"}}, "eval_interval": "4ba"},
+            "BitsPrByte, which no evaluation gives",
+        ),
+        ({"save_remote": "nosuch://x/y"}, "save_remote: nosuch://x/y cannot be opened"),
+        (
+            {"callbacks": {"code_eval": {"interval": "4ba", "tasks": {"humaneval": {"path": "absent.jsonl"}}}}},
+            "absent.jsonl",
+        ),
+        ({"loggers": {"mlflow": {}}}, "pip install mlflow"),
+    ],
+    ids=["save_best", "save_keep_every", "early_stopper", "save_remote", "code_eval", "loggers"],
+)
+def test_what_would_fail_beside_training_is_refused_before_a_model_is_built(
+    train_config: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, Any],
+    sentence: str,
+) -> None:
+    def never(*_: Any) -> None:
+        raise AssertionError("a model is built")
+
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(run, "_composer_model", never)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "mlflow" else find_spec(name))
+    with pytest.raises(CodelmError, match=sentence):
+        dry_run(train_config(**changes))
+    if "save_best" in changes:
+        with pytest.raises(CodelmError, match=sentence):
+            train(train_config(**changes))

@@ -25,16 +25,24 @@ def build_policy(config: TrainConfig, pieces: Pieces) -> Policy:
     """Which checkpoints stay.
 
     Raises:
-        ConfigError: `save_best.metric` is one that validation will not measure.
+        ConfigError: `save_best.metric` is one that validation will not measure, or `save_keep_every` is no multiple of
+            `save_interval`.
     """
     if config.save_best is not None:
         _check_metric(config.save_best.metric, pieces)
-    every = config.save_keep_every
-    return Policy(
-        newest=config.save_num_checkpoints_to_keep,
-        every=None if every is None else in_batches(every, config, len(pieces.data.dataset)),
-        best=config.save_best,
-    )
+    every = None
+    if config.save_keep_every is not None:
+        interval, every = (
+            in_batches(duration, config, len(pieces.data.dataset))
+            for duration in (config.save_interval, config.save_keep_every)
+        )
+        if every % interval:
+            raise ConfigError(
+                f"save_keep_every {config.save_keep_every} ({every:,} batches) is no multiple of save_interval"
+                f" {config.save_interval} ({interval:,} batches), so that hardly any checkpoint would be kept for good;"
+                f" set save_keep_every={-(-every // interval) * interval}ba"
+            )
+    return Policy(newest=config.save_num_checkpoints_to_keep, every=every, best=config.save_best)
 
 
 def build_saver(

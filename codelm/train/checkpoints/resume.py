@@ -1,6 +1,8 @@
 """Whether and from where a run goes on."""
 
+import contextlib
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 from composer import Callback, Logger, State
@@ -45,14 +47,16 @@ def settle_resume_point(config: TrainConfig, save_folder: Path, remote: RemoteFo
     folder has none.
 
     Raises:
-        CheckpointError: there are checkpoints, and none of them is whole.
+        CheckpointError: there are checkpoints, and none of them is whole, or `autoresume` is off and `save_remote` has
+            some.
     """
 
     def settle() -> Path | None:
         tidy(save_folder)
         found = checkpoints(save_folder)
-        if not found and remote is not None and config.autoresume:
-            return _downloaded(save_folder, remote)
+        if not found and remote is not None:
+            with _reaching(remote):
+                return _downloaded(save_folder, remote, config.autoresume)
         whole = _newest_whole(found)
         tidy(save_folder)
         return whole
@@ -60,11 +64,10 @@ def settle_resume_point(config: TrainConfig, save_folder: Path, remote: RemoteFo
     return on_rank_zero(settle)
 
 
-def _downloaded(save_folder: Path, remote: RemoteFolder) -> Path | None:
+@contextlib.contextmanager
+def _reaching(remote: RemoteFolder) -> Iterator[None]:
     try:
-        checkpoint = remote.download_newest(save_folder)
-        if checkpoint is not None:
-            remote.download_file(save_folder / METRICS_FILE)
+        yield
     except CodelmError:
         raise
     except Exception as error:  # each store's driver has errors of its own
@@ -72,7 +75,20 @@ def _downloaded(save_folder: Path, remote: RemoteFolder) -> Path | None:
         raise EnvironmentFailure(
             f"save_remote: {remote.url} cannot be read ({reason}); repair it, or leave save_remote out to start without"
         ) from error
+
+
+def _downloaded(save_folder: Path, remote: RemoteFolder, autoresume: bool) -> Path | None:
+    if not autoresume:
+        # Its checkpoints would be replaced by this run's, and removed by its policy.
+        if held := remote.whole_checkpoints():
+            raise CheckpointError(
+                f"save_remote: {remote.url} already holds {held[-1]}; set autoresume=true to continue it, or choose"
+                " another URL"
+            )
+        return None
+    checkpoint = remote.download_newest(save_folder)
     if checkpoint is not None:
+        remote.download_file(save_folder / METRICS_FILE)
         log.info("downloaded %s from %s", checkpoint.name, remote.url)
         tidy(save_folder)
     return checkpoint

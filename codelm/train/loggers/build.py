@@ -6,6 +6,7 @@ from pathlib import Path
 from composer.loggers import LoggerDestination
 
 from codelm.config.train import TrainConfig
+from codelm.config.training.loggers import LoggersSection
 from codelm.errors import EnvironmentFailure
 from codelm.train.callbacks.metrics_file import MetricsFile
 from codelm.train.loggers.destination import Opener, RunInfo
@@ -15,12 +16,21 @@ from codelm.train.loggers.tensorboard import tensorboard
 from codelm.train.loggers.wandb_run import wandb_run
 
 
-def build_loggers(config: TrainConfig, save_folder: Path) -> list[LoggerDestination]:
-    """The metrics file, which is always written, and those that were asked for.
+def check_packages(section: LoggersSection) -> None:
+    """Refuse a logger whose package is not installed.
 
     Raises:
-        EnvironmentFailure: a logger's package is not installed.
+        EnvironmentFailure: naming it.
     """
+    for package in LoggersSection.model_fields:
+        if getattr(section, package) is not None and importlib.util.find_spec(package) is None:
+            raise EnvironmentFailure(
+                f"loggers.{package} needs a package that is absent: pip install {package}, or leave the section out"
+            )
+
+
+def build_loggers(config: TrainConfig, save_folder: Path) -> list[LoggerDestination]:
+    """The metrics file, which is always written, and those that were asked for."""
     section = config.loggers
     openers: dict[str, Opener] = {}
     if section.tensorboard is not None:
@@ -29,11 +39,6 @@ def build_loggers(config: TrainConfig, save_folder: Path) -> list[LoggerDestinat
         openers["wandb"] = wandb_run(section.wandb, save_folder / "wandb")
     if section.mlflow is not None:
         openers["mlflow"] = mlflow_run(section.mlflow, save_folder)
-    for package in openers:
-        if importlib.util.find_spec(package) is None:
-            raise EnvironmentFailure(
-                f"loggers.{package} needs a package that is absent: pip install {package}, or leave the section out"
-            )
     run = RunInfo(config.run_name, config.model_dump(mode="json"))
     return [
         MetricsFile(save_folder / "metrics.jsonl"),

@@ -114,5 +114,5 @@ def test_gaps_that_the_tokenizer_cannot_show_are_left_out_with_a_warning(
     config: Any = SimpleNamespace(callbacks=SimpleNamespace(code_eval=section))
     pieces: Any = SimpleNamespace(tokenizer=SimpleNamespace(special_ids={"eos": 0}))
     with caplog.at_level("WARNING"):
-        assert assemble._code_eval(config, pieces, lambda: None) == []
+        assert assemble.benchmarks_of(config, pieces) == {}
     assert "callbacks.code_eval.tasks: infilling is left out: the tokenizer of this checkpoint has no" in caplog.text

@@ -112,4 +112,4 @@ def test_the_count_goes_on_when_a_run_goes_on(train_config: Make) -> None:
 def test_a_metric_that_there_is_not_is_refused(train_config: Make, changes: dict[str, Any], sentence: str) -> None:
     section = {"early_stopper": {"monitor": "metrics/rust/BitsPerByte"}}
     with pytest.raises(ConfigError, match=sentence):
-        train(train_config(callbacks=section, **changes))
+        train(train_config(callbacks=section, eval_interval="4ba", **changes))

@@ -47,6 +47,16 @@ def test_another_machine_goes_on_from_the_newest_whole_one_there(
     assert RemoteFolder(url).whole_checkpoints() == ["ba000002", "ba000004"]
 
 
+def test_another_runs_checkpoints_there_are_not_replaced(
+    tiny: dict[str, Any], whole: TrainConfig, url: str, tmp_path: Path
+) -> None:
+    remote = RemoteFolder(url)
+    remote.upload(Path(whole.save_folder) / "ba000004")
+    with pytest.raises(CheckpointError, match=f"save_remote: {url} already holds ba000004; set autoresume=true"):
+        train(config_of(tiny, tmp_path / "new", save_remote=url, autoresume=False))
+    assert remote.whole_checkpoints() == ["ba000004"]
+
+
 def test_what_was_uploaded_in_part_or_is_torn_is_not_taken(
     whole: TrainConfig, url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
