@@ -9,6 +9,7 @@ from progress import ProgressBars
 from codelm.config.eval import EvalConfig, EvalModelSection
 from codelm.errors import EvaluationError
 from codelm.eval.compare.changes import REPLAY
+from codelm.eval.compare.comparable import check_weights
 from codelm.eval.compare.comparison import Appendix
 from codelm.eval.compare.contamination import contamination
 from codelm.eval.compare.folders import System, read_system
@@ -48,6 +49,7 @@ def audit_systems(systems: list[System], audited: Audited, arguments: argparse.N
 
     from codelm.eval.memorisation.audit import AuditOptions, audit
     from codelm.eval.memorisation.extraction import Lengths
+    from codelm.eval.run import weights_hash
 
     lengths = Lengths(arguments.audit_prompt, tuple(sorted(arguments.audit_lengths)))
     options = AuditOptions(lengths, arguments.audit_files)
@@ -55,6 +57,7 @@ def audit_systems(systems: list[System], audited: Audited, arguments: argparse.N
     for system in systems:
         checkpoint, folders[system.name] = checkpoint_of(system), arguments.output / "audit" / system.name
         model, tokenizer = load_model(EvalModelSection(path=checkpoint, device=arguments.device))
+        check_weights(system, str(next(model.parameters()).dtype).removeprefix("torch."), weights_hash(model))
         with ProgressBars() as progress:
             whole = (audited.corpus, audited.canaries, folders[system.name], checkpoint, options, progress)
             audit(model, tokenizer, *whole)

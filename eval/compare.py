@@ -10,6 +10,7 @@ the YAML says, into the output folder; the same command again goes on where it s
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,6 +63,11 @@ def evaluate(name: str, checkpoint: str, folder: Path, arguments: argparse.Names
     """Evaluate a checkpoint as the YAML says, where that is not done yet; what had to be left out."""
     from main import evaluate as evaluate_checkpoint
 
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise EvaluationError(
+            "comparing is for one process: evaluate the checkpoints with `composer eval/main.py …` and compare their"
+            " output folders"
+        )
     config = config_of(checkpoint, folder, arguments)
     try:
         evaluate_checkpoint(config, dry_run=False)

@@ -33,6 +33,7 @@ def check_comparable(systems: list[System], allowed: Collection[str] = ()) -> li
         each = "; ".join(f"{system.name}: {', '.join(sorted(system.benchmarks)) or 'none'}" for system in systems)
         raise EvaluationError(f"there is no benchmark that all were evaluated on ({each})")
     for system in systems:
+        check_weights(system)
         alone = [name for name in system.benchmarks if name not in shared]
         if alone:
             notes.append(f"{', '.join(alone)}: not all systems were evaluated on it, so it is left out")
@@ -41,6 +42,26 @@ def check_comparable(systems: list[System], allowed: Collection[str] = ()) -> li
             pair = (first.benchmarks[name], other.benchmarks[name])
             notes += _check(name, first.name, other.name, *pair, allowed=allowed)
     return list(dict.fromkeys(notes))
+
+
+def check_weights(system: System, dtype: str | None = None, weights: str | None = None) -> None:
+    """Whether all that is known of a system is of the same weights; a model of another type cannot be told.
+
+    Args:
+        dtype, weights: of a model that is at hand, with its hash.
+
+    Raises:
+        EvaluationError: a checkpoint such as `latest` has moved on in between.
+    """
+    seen = {} if dtype is None else {dtype: ("the checkpoint", weights)}
+    for name, one in system.benchmarks.items():
+        found = one.settings.get("weights_sha256")
+        other, known = seen.setdefault(str(one.settings.get("dtype")), (name, found))
+        if found is not None and known is not None and found != known:
+            raise EvaluationError(
+                f"{system.name}: {other} and {name} are of different weights; evaluate again, with a checkpoint that"
+                " stays as it is instead of `latest`"
+            )
 
 
 def shared_benchmarks(systems: list[System]) -> list[str]:

@@ -160,6 +160,13 @@ def test_what_cannot_be_compared_is_refused(humaneval_results, system, changed, 
         compare(systems)
 
 
+def test_a_checkpoint_that_moved_on_in_between_is_refused(humaneval_results, other_results, system):
+    base, tuned = humaneval_results("base", HALF), humaneval_results("tuned", HALF)
+    other_results(tuned, "mine", [], {"a": True}, dtype="float32", weights_sha256="later")
+    with pytest.raises(EvaluationError, match="tuned: humaneval and mine are of different weights"):
+        compare([system(base), system(tuned)])
+
+
 def test_what_merely_differs_is_said(humaneval_results, system):
     base = humaneval_results("base", HALF)
     versions = {"codelm": "1", "torch": "2.7.0"}
