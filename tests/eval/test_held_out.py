@@ -1,6 +1,8 @@
 """Held-out files: bits per byte by language, gaps compared with what stood there, parsed where that says something."""
 
 import json
+import sysconfig
+from pathlib import Path
 
 import pytest
 
@@ -112,6 +114,20 @@ def test_the_benchmark_is_what_was_asked_for(folder):
         if problem.form == "gap":
             name = problem.task_id.split(":")[0]
             assert problem.prompt + problem.gold + problem.suffix == (folder / name).read_text()
+
+
+def test_the_shards_of_a_prepared_corpus_are_measured_as_texts(corpus):
+    section = section_of(corpus, files=20, parse=False)
+    problems = load_benchmark("mine", section).problems
+    documents = [problem for problem in problems if problem.form == "document"]
+    assert {problem.language for problem in documents} == {"python", "c"}
+    source = "".join(path.read_text() for path in Path(sysconfig.get_path("stdlib"), "email").rglob("*.py"))
+    source += "".join(path.read_text() for path in Path(sysconfig.get_path("stdlib"), "json").rglob("*.py"))
+    python = [problem.gold for problem in documents if problem.language == "python"]
+    assert python
+    assert all(text in source for text in python if "<EMAIL>" not in text)
+    with pytest.raises(EvaluationError, match="has no split tset; it has train, validation"):
+        load_benchmark("mine", section.model_copy(update={"split": "tset"}))
 
 
 def test_anyones_gaps_make_a_benchmark():
