@@ -78,9 +78,19 @@ def state_bytes(config: TrainConfig) -> int:
 
 
 def memory(
-    plan: Architecture, config: TrainConfig, machine: Machine, found: Footprint, microbatch: int, mixed: bool
+    plan: Architecture,
+    config: TrainConfig,
+    machine: Machine,
+    found: Footprint,
+    microbatch: int,
+    mixed: bool,
+    computed: float | None = None,
 ) -> Memory:
-    """Bytes at the peak of a step, which is in the forward or backward pass."""
+    """Bytes at the peak of a step, which is in the forward or backward pass.
+
+    Args:
+        computed: activations if none were recomputed, where they are: they pass through the allocator all the same.
+    """
     laid = spread(config.fsdp_config, machine)
     costs, gathered = plan.costs, _HALF if mixed else _FP32
     activations = found.activations
@@ -96,11 +106,12 @@ def memory(
         communication = _FP32 * costs.trainable
     elif not accumulates(config, machine, microbatch):
         gradients = 0.0  # They come as the activations go, and were noted with them.
+    mask = _mask(plan, config, machine, microbatch)
     return Memory(
         weights=(_FP32 * costs.trainable + _frozen(config) * (costs.parameters - costs.trainable)) / laid.shards,
         gradients=gradients,
         optimizer=state_bytes(config) * costs.trainable / laid.shards,
-        activations=machine.slack * (activations + _mask(plan, config, machine, microbatch)),
+        activations=activations + mask + (machine.slack - 1) * (mask + (computed or activations)),
         communication=communication,
         overhead=machine.overhead,
     )

@@ -130,14 +130,20 @@ class _Predictor:
 
     def footprint(self, microbatch: int) -> Footprint:
         if microbatch not in self.found:
-            there = estimate.accumulates(self.config, self.machine, microbatch)
-            under = Conditions(self.dtype, self.mixed, self.chunk, there)
-            self.found[microbatch] = footprint(self.model, self.config, microbatch, under)
+            self.found[microbatch] = self._look(self.config, microbatch)
         return self.found[microbatch]
 
+    def _look(self, config: TrainConfig, microbatch: int) -> Footprint:
+        there = estimate.accumulates(config, self.machine, microbatch)
+        return footprint(self.model, config, microbatch, Conditions(self.dtype, self.mixed, self.chunk, there))
+
     def memory(self, microbatch: int) -> Memory:
-        found = self.footprint(microbatch)
-        return estimate.memory(self.model, self.config, self.machine, found, microbatch, self.mixed)
+        found, computed = self.footprint(microbatch), None
+        if self.machine.is_cpu and self.config.activation_checkpointing is not None:
+            computed = self._look(self.config.model_copy(update={"activation_checkpointing": None}), microbatch)
+        return estimate.memory(
+            self.model, self.config, self.machine, found, microbatch, self.mixed, computed and computed.activations
+        )
 
     def step_seconds(self, microbatch: int) -> float:
         found = self.footprint(microbatch)
