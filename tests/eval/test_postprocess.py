@@ -186,7 +186,7 @@ def test_any_text_is_cut_without_an_error(problems):
 
 def test_profiles_are_named_and_versioned():
     assert {name: profile.version for name, profile in PROFILES.items()} == dict.fromkeys(
-        ("none", "humaneval", "bigcode", "lm-eval", "evalplus-like", "model-card"), 1
+        ("none", "humaneval", "bigcode", "lm-eval", "evalplus-like", "multipl-e", "model-card"), 1
     )
     assert {profile.label for profile in PROFILES.values()} >= {"humaneval-1", "evalplus-like-1"}
     assert set(PROFILES) == set(get_args(Postprocess))
