@@ -8,7 +8,9 @@ from sample_text import printable
 
 from codelm.config.data import DataConfig
 from codelm.data.explain import Explanation
+from codelm.data.manifest import Manifest
 from codelm.data.prepare import Prepared
+from codelm.data.report.page import REPORT_FILE
 from codelm.data.survey import Survey
 
 _HEADER = f"{'language':<18}{'files':>9}{'MB':>9}{'tokens':>13}{'B/token':>9}{'samples':>10}{'held out':>10}"
@@ -33,12 +35,14 @@ def print_prepared(prepared: Prepared) -> None:
         print(_row(language, *figures))
     print(_row("all", *totals))
     _print_dropped(manifest.dropped)
+    _print_secrets(manifest)
     state = "already prepared" if prepared.reused else "prepared"
     tokenizer = manifest.tokenizer
     print(f"{state}: {prepared.folder} (samples of {manifest.max_seq_len} tokens, {manifest.dtype};")
     print(
         f"  tokenizer of {tokenizer.vocab_size:,} tokens, {tokenizer.model_sha256[:12]}; corpus {manifest.hash[:12]})"
     )
+    print(f"report: {prepared.folder / REPORT_FILE}")
 
 
 def print_survey(survey: Survey, config: DataConfig) -> None:
@@ -72,6 +76,18 @@ def print_explanation(explanation: Explanation) -> None:
         found = printable(str(found))
         bound = "" if finding.bound is None else f"{finding.bound:g}"
         print(f"  {finding.rule:<22}{found:<34}{bound:<12}{mark:<7}{finding.setting or ''}".rstrip())
+
+
+def _print_secrets(manifest: Manifest) -> None:
+    found: Counter[str] = Counter()
+    for kinds in manifest.secrets.values():
+        found.update(kinds)
+    policies = manifest.settings["secrets"]
+    rules = f"policy {policies['policy']}, personal {policies['personal']}"
+    listed = ", ".join(f"{kind} {number:,}" for kind, number in found.most_common()) or "none found"
+    print(textwrap.fill(f"secrets and personal data ({rules}): {listed}", 119, subsequent_indent="  "))
+    for benchmark, entry in manifest.contamination.items():
+        print(f"evaluation problems: {entry['problems_found']:,} of {benchmark} in {entry['files']:,} files, dropped")
 
 
 def _row(language: str, files: int, size: int, tokens: int, samples: int, held_out: int) -> str:

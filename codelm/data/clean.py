@@ -28,10 +28,14 @@ class Findings:
     """By language and kind; whether they were redacted, or their files dropped, is the policy's."""
     contamination: Contamination = field(default_factory=Contamination)
 
+    def of(self, source: str) -> "Findings":
+        """The same findings, for documents of one source."""
+        return replace(self, dropped=self.dropped.of(source), secrets=self.secrets.of(source))
+
     def to_dict(self) -> dict[str, Any]:
         return {
-            "dropped": self.dropped.to_dict(),
-            "secrets": self.secrets.to_dict(),
+            "dropped": self.dropped.save(),
+            "secrets": self.secrets.save(),
             "contamination": self.contamination.to_dict(),
         }
 

@@ -37,6 +37,8 @@ class Columns:
     """int64 (n,): seconds since 1970 of the last change, or UNKNOWN_TIME"""
     licence_rank: np.ndarray
     """uint8 (n,): 0 permissive, 1 another known licence, 2 unknown"""
+    source: np.ndarray
+    """uint16 (n,): the number of its source in the YAML"""
     names: tuple[Path, ...] = ()
     """Files with the names behind `repository`."""
 
@@ -56,15 +58,23 @@ def hash_name(name: str) -> int:
 
 
 class ColumnsWriter:
-    """Gathers the rows of one partition."""
+    """Gathers the rows of one partition; `sources` are the keys of the sources in the YAML."""
 
-    def __init__(self) -> None:
+    def __init__(self, sources: Sequence[str] = ()) -> None:
+        self._sources = {key: number for number, key in enumerate(sources)}
         self._digest = bytearray()
-        self._rows: list[tuple[int, int, int, int, int]] = []
+        self._rows: list[tuple[int, int, int, int, int, int]] = []
         self._repositories: dict[str, int] = {}
 
     def add(
-        self, digest: bytes, size: int, language: str, repository: str, changed: int | None, licence_rank: int
+        self,
+        digest: bytes,
+        size: int,
+        language: str,
+        repository: str,
+        changed: int | None,
+        licence_rank: int,
+        source: str = "",
     ) -> None:
         """A document's row, with the 16 bytes of its digest."""
         number = self._repositories.get(repository)
@@ -72,11 +82,12 @@ class ColumnsWriter:
             number = self._repositories[repository] = hash_name(repository)
         self._digest += digest
         when = UNKNOWN_TIME if changed is None else changed
-        self._rows.append((size, _NUMBER[language], number, when, licence_rank))
+        self._rows.append((size, _NUMBER[language], number, when, licence_rank, self._sources.get(source, 0)))
 
     def finish(self) -> Columns:
         """The arrays, without the names."""
-        size, language, repository, changed, rank = zip(*self._rows, strict=True) if self._rows else ((),) * 5
+        columns = zip(*self._rows, strict=True) if self._rows else ((),) * 6
+        size, language, repository, changed, rank, source = columns
         return Columns(
             digest=np.frombuffer(bytes(self._digest), dtype="<u8").reshape(-1, 2),
             bytes=np.array(size, dtype=np.int64),
@@ -84,6 +95,7 @@ class ColumnsWriter:
             repository=np.array(repository, dtype=np.uint64),
             changed=np.array(changed, dtype=np.int64),
             licence_rank=np.array(rank, dtype=np.uint8),
+            source=np.array(source, dtype=np.uint16),
         )
 
     def save(self, folder: Path) -> None:
@@ -95,7 +107,7 @@ class ColumnsWriter:
         (folder / _REPOSITORIES).write_text(json.dumps(list(self._repositories)), encoding="utf-8")
 
 
-_FIELDS = ("digest", "bytes", "language", "repository", "changed", "licence_rank")
+_FIELDS = ("digest", "bytes", "language", "repository", "changed", "licence_rank", "source")
 
 
 def load_columns(folders: Sequence[Path]) -> tuple[Columns, np.ndarray]:

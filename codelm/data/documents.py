@@ -1,7 +1,7 @@
 """What flows through the pipeline: repositories, the files found in them, documents, and why files are dropped."""
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from codelm.config.data import InstructionsSource, RecordsSource
@@ -89,17 +89,37 @@ class Drop:
 
 @dataclass
 class Counts:
-    """Dropped files by language and reason."""
+    """Dropped files by language and reason, and by source and reason."""
 
     dropped: dict[str, Counter[str]] = field(default_factory=dict)
+    by_source: dict[str, Counter[str]] = field(default_factory=dict)
+    """By the keys of the sources in the YAML."""
+    source: str = ""
+    """What `drop` counts is of this source; of an unnamed one it is counted by language alone."""
+
+    def of(self, source: str) -> "Counts":
+        """The same counts, to count what is of one source."""
+        return replace(self, source=source)
 
     def drop(self, language: str, reason: str, files: int = 1) -> None:
         self.dropped.setdefault(language, Counter())[reason] += files
+        if self.source:
+            self.by_source.setdefault(self.source, Counter())[reason] += files
 
-    def add(self, dropped: dict[str, dict[str, int]]) -> None:
-        for language, reasons in dropped.items():
-            for reason, files in reasons.items():
-                self.drop(language, reason, files)
+    def add(self, saved: dict[str, dict[str, dict[str, int]]]) -> None:
+        """Add what `save` of other counts gave."""
+        for counters, found in ((self.dropped, saved["languages"]), (self.by_source, saved["sources"])):
+            for name, reasons in found.items():
+                counters.setdefault(name, Counter()).update(reasons)
+
+    def save(self) -> dict[str, dict[str, dict[str, int]]]:
+        """All of it, as JSON takes it."""
+        return {"languages": self.to_dict(), "sources": _sorted(self.by_source)}
 
     def to_dict(self) -> dict[str, dict[str, int]]:
-        return {language: dict(sorted(self.dropped[language].items())) for language in sorted(self.dropped)}
+        """By language and reason."""
+        return _sorted(self.dropped)
+
+
+def _sorted(counters: dict[str, Counter[str]]) -> dict[str, dict[str, int]]:
+    return {name: dict(sorted(counters[name].items())) for name in sorted(counters)}

@@ -21,6 +21,8 @@ class Share:
     files: int
     bytes: int
     tokens: int
+    licences: dict[str, int] = field(default_factory=dict)
+    """Files by SPDX expression; `unknown` where none was found."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,8 @@ class Manifest:
     """Found by the policy of `settings.secrets`: redacted, in dropped files, or only counted."""
     contamination: dict[str, Any] = field(default_factory=dict)
     """Evaluation problems found in files, which were dropped: by benchmark and problem."""
+    by_source: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
+    """`dropped` and `secrets` once more: `by_source[key]["dropped"][reason]`, for every source of the YAML."""
     withdrawn: tuple[str, ...] = ()
     """Repositories that were taken out afterwards."""
 
@@ -73,6 +77,9 @@ class Manifest:
     def hash(self) -> str:
         """Of everything that decides the token ids of every sample: splits, tokenizer, row length."""
         deciding = {key: self.to_dict()[key] for key in ("splits", "tokenizer", "max_seq_len")}
+        for stream in (stream for languages in deciding["splits"].values() for stream in languages.values()):
+            for share in stream["sources"].values():
+                del share["licences"]  # corpora that were made before it was counted keep their hash
         # The library that counted does not decide: its ids do, and they are in probe_sha256.
         del deciding["tokenizer"]["library"]
         return hashlib.sha256(json.dumps(deciding, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

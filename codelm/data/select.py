@@ -93,7 +93,7 @@ def select(
     _drop_copies(split, columns, clusters, config, counts, alike)
     if config.max_bytes_per_language is not None:
         over = _over_limit(columns, split, config.max_bytes_per_language, config.seed)
-        _leave_out(over, "over_limit", split, columns.language, counts)
+        _leave_out(over, "over_limit", split, columns, config, counts)
     sample = np.zeros(len(split), dtype=bool)
     if config.tokenizer.train is not None:
         order = draw(columns.digest, config.seed, "tokenizer")
@@ -159,11 +159,11 @@ def _drop_copies(
     reached = np.zeros(len(split), dtype=np.uint8)
     np.maximum.at(reached, group, split)
     behind = split < reached[group]
-    _leave_out(behind, "like_held_out", split, columns.language, counts)
+    _leave_out(behind, "like_held_out", split, columns, config, counts)
     if config.dedup.exact:
-        _leave_out(~_best(same_bytes, columns, split), "duplicate", split, columns.language, counts)
+        _leave_out(~_best(same_bytes, columns, split), "duplicate", split, columns, config, counts)
     if clusters is not None:
-        _leave_out(~_best(group, columns, split, alike), "near_duplicate", split, columns.language, counts)
+        _leave_out(~_best(group, columns, split, alike), "near_duplicate", split, columns, config, counts)
 
 
 def _best(group: np.ndarray, columns: Columns, split: np.ndarray, alike: Alike | None = None) -> np.ndarray:
@@ -175,10 +175,14 @@ def _best(group: np.ndarray, columns: Columns, split: np.ndarray, alike: Alike |
     return best_of(group, ranks, among=split != LEFT_OUT, alike=alike)
 
 
-def _leave_out(which: np.ndarray, reason: str, split: np.ndarray, language: np.ndarray, counts: Counts) -> None:
+def _leave_out(
+    which: np.ndarray, reason: str, split: np.ndarray, columns: Columns, config: DataConfig, counts: Counts
+) -> None:
     which = which & (split != LEFT_OUT)
-    for code, files in Counter(language[which].tolist()).items():
-        counts.drop(STREAMS[code], reason, files)
+    for number, source in enumerate(config.sources):
+        mine = columns.language[which & (columns.source == number)]
+        for code, files in Counter(mine.tolist()).items():
+            counts.of(source).drop(STREAMS[code], reason, files)
     split[which] = LEFT_OUT
 
 

@@ -51,8 +51,8 @@ def survey(config: DataConfig, progress: Progress = silent) -> Survey:
     return Survey({split: selection.files_and_bytes(split) for split in SPLITS}, counts.to_dict())
 
 
-def _inspect(plan: Plan, config: str) -> tuple[int, Columns, dict[str, dict[str, int]]]:
+def _inspect(plan: Plan, config: str) -> tuple[int, Columns, dict[str, dict[str, dict[str, int]]]]:
     findings, columns = Findings(), ColumnsWriter()
     for document in clean_plan(plan, config, findings):
         add_row(columns, document, len(document.text.encode()))
-    return plan_bytes(plan), columns.finish(), findings.dropped.to_dict()
+    return plan_bytes(plan), columns.finish(), findings.dropped.save()

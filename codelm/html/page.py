@@ -25,7 +25,8 @@ svg .zero { stroke: var(--soft); stroke-width: 1.5 } svg polyline { fill: none; 
 pre { background: var(--shade); padding: .6rem; font-size: 12.5px; line-height: 1.4; white-space: pre-wrap;
   overflow-wrap: anywhere }
 pre b { font-weight: 700 }
-.key { margin-right: 1rem } .key i { display: inline-block; width: .8em; height: .8em; margin-right: .3em }
+.key { margin-right: 1rem; display: inline-block }
+.key i { display: inline-block; width: .8em; height: .8em; margin-right: .3em }
 .from { color: var(--soft); font-size: 12.5px; margin: .8rem 0 0 } .note { color: var(--soft) }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr)); gap: 0 1.5rem }
 svg text.on { paint-order: stroke; stroke: var(--paper); stroke-width: 4px }

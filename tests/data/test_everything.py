@@ -9,6 +9,7 @@ import subprocess
 import sys
 import sysconfig
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -228,6 +229,14 @@ def test_every_stage_and_source_has_a_part_in_it(runs: Runs) -> None:
     assert set(train) == {"python", "jupyter", "instructions"}
     assert set(train["python"].sources) == {"packages", "project", "rows", "hub"}
     assert train["python"].padding > 0
+    assert manifest.by_source["packages"]["dropped"]["licence"] > 0
+    assert manifest.by_source["rows"]["dropped"]["not_json"] > 0
+    for found, by_language in (("dropped", manifest.dropped), ("secrets", manifest.secrets)):
+        of_sources = sum(sum(of[found].values()) for of in manifest.by_source.values())
+        assert of_sources == sum(sum(counted.values()) for counted in by_language.values())
+    for stream in (stream for split in manifest.splits.values() for stream in split.values()):
+        licences = sum((Counter(share.licences) for share in stream.sources.values()), Counter[str]())
+        assert licences == stream.licences
 
 
 def killed_by_changes(runs: Runs, kills: int, seed: int) -> None:

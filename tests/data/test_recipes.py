@@ -73,6 +73,8 @@ def test_from_a_dry_run_to_shown_samples(yaml: Path) -> None:
     assert table[0] == ["language", "files", "MB", "tokens", "B/token", "samples", "held", "out"]
     assert {row[0] for row in table[1:4]} == {"python", "c", "all"}
     assert "prepared: " in prepared.stdout
+    assert "secrets and personal data (policy redact, personal redact): email " in prepared.stdout
+    assert prepared.stdout.endswith(f"report: {output}/report.html\n")
     assert "tokenise: " in prepared.stderr
     assert (output / "tokenizer" / "spiece.model").read_bytes() == model
 

@@ -25,6 +25,7 @@ class Row:
     repository: str = "r"
     changed: int | None = None
     licence_rank: int = 2
+    source: str = "x"
 
     @property
     def digest(self) -> bytes:
@@ -32,10 +33,10 @@ class Row:
 
 
 def columns_of(rows: list[Row]) -> Columns:
-    writer = ColumnsWriter()
+    writer = ColumnsWriter(["x", "y"])
     for row in rows:
         size = len(row.text.encode())
-        writer.add(row.digest, size, row.language, row.repository, row.changed, row.licence_rank)
+        writer.add(row.digest, size, row.language, row.repository, row.changed, row.licence_rank, row.source)
     return writer.finish()
 
 
@@ -114,6 +115,18 @@ def test_of_copies_the_better_licensed_is_kept_then_the_later_changed() -> None:
     ]
     selection, _ = decide(rows, split={"validation": 0})
     assert selection.split.tolist() == [LEFT_OUT, LEFT_OUT, TRAIN, LEFT_OUT]
+
+
+def test_what_is_left_out_is_counted_by_source_too() -> None:
+    rows = [Row("a"), Row("b", source="y"), Row("a", source="y"), Row("a", language="c", source="y"), Row("b")]
+    two = {"sources": {"x": {"path": "x"}, "y": {"path": "y"}}, "split": {"validation": 0}}
+    _, counts = decide(rows, **two)
+    assert counts.save()["sources"] == {"x": {"duplicate": 1}, "y": {"duplicate": 2}}
+    assert counts.to_dict() == {"c": {"duplicate": 1}, "python": {"duplicate": 2}}
+    twice = Counts()
+    twice.add(counts.save())
+    twice.add(counts.save())
+    assert twice.save()["sources"] == {"x": {"duplicate": 2}, "y": {"duplicate": 4}}
 
 
 def test_duplicates_can_be_kept_and_stay_on_one_side() -> None:

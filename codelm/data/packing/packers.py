@@ -52,8 +52,8 @@ class Figures:
     """Conversations without a token with loss in their first row."""
     lost_tokens: int = 0
     """Tokens of those that are in no row."""
-    sources: dict[str, dict[str, int]] = field(default_factory=dict)
-    """Files, bytes and tokens by the lines' `source`, where they name one."""
+    sources: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Files, bytes, tokens and licences by the lines' `source`, where they name one."""
     licences: dict[str, int] = field(default_factory=dict)
     """Files by the lines' `licence`; `unknown` where there is none."""
 
@@ -64,14 +64,16 @@ class Figures:
             first = not fields.get("part")
             self.files += first
             self.bytes += first * fields["bytes"]
+            licence = fields.get("licence") or "unknown"
             if first:
-                licence = fields.get("licence") or "unknown"
                 self.licences[licence] = self.licences.get(licence, 0) + 1
             if (source := fields.get("source")) is not None:
-                share = self.sources.setdefault(source, {"files": 0, "bytes": 0, "tokens": 0})
+                share = self.sources.setdefault(source, {"files": 0, "bytes": 0, "tokens": 0, "licences": {}})
                 share["files"] += first
                 share["bytes"] += first * fields["bytes"]
                 share["tokens"] += fields["tokens"]
+                if first:
+                    share["licences"][licence] = share["licences"].get(licence, 0) + 1
 
 
 class Packer(Protocol):

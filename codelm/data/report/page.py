@@ -29,6 +29,7 @@ MOST_PASSES = 4
 
 _LENGTHS = (64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 _REASONS_SHOWN = 8
+_COUNTED_SHOWN = 5
 _SAMPLE_CHARACTERS = 1500
 _PRESETS: tuple[Preset, ...] = ("corpus", "natural", "replit-order")
 
@@ -167,14 +168,25 @@ def _dropped(dropped: Mapping[str, Mapping[str, int]]) -> str:
 
 
 def _sources(manifest: Manifest) -> str:
-    found: dict[str, Counter[str]] = {}
+    found: dict[str, Counter[str]] = {key: Counter() for key in manifest.by_source}
+    licences: dict[str, Counter[str]] = {}
     for stream in manifest.splits["train"].values():
         for key, share in stream.sources.items():
             found.setdefault(key, Counter()).update(files=share.files, bytes=share.bytes, tokens=share.tokens)
-    rows = (
-        [key, f"{n['files']:,}", f"{n['bytes'] / 1e6:,.2f}", f"{n['tokens']:,}"] for key, n in sorted(found.items())
-    )
-    return table(["", "files", "MB", "tokens"], rows) if found else ""
+            licences.setdefault(key, Counter()).update(share.licences)
+    rows = []
+    for key, number in sorted(found.items()):
+        left = manifest.by_source.get(key, {})
+        counted = (licences.get(key, {}), left.get("dropped", {}), left.get("secrets", {}))
+        figures = [f"{number['files']:,}", f"{number['bytes'] / 1e6:,.2f}", f"{number['tokens']:,}"]
+        rows.append([key, *figures, *map(_most_common, counted)])
+    return table(["", "files", "MB", "tokens", "licences", "dropped", "secrets"], rows) if found else ""
+
+
+def _most_common(counted: Mapping[str, int]) -> str:
+    most = Counter(counted).most_common()
+    shown = ", ".join(f"{name} {number:,}" for name, number in most[:_COUNTED_SHOWN])
+    return f"{shown}, {len(most) - _COUNTED_SHOWN} more" if len(most) > _COUNTED_SHOWN else shown
 
 
 def _licences(manifest: Manifest) -> str:

@@ -1,7 +1,7 @@
 """Sources to files, and files to documents: the two steps that every kind of source takes part in.
 
-What is left out is counted by language and reason. One source after another, in the order of the YAML; the order
-within a source depends on its contents alone.
+What is left out is counted by language, source and reason. One source after another, in the order of the YAML; the
+order within a source depends on its contents alone.
 """
 
 import functools
@@ -28,14 +28,15 @@ def list_files(config: DataConfig, counts: Counts) -> Iterator[tuple[Repository,
         EnvironmentFailure: when a program or package that a source needs is not installed.
     """
     for key, source in config.sources.items():
+        of_source = counts.of(key)
         if isinstance(source, CodeSource):
-            found = list_code(key, source, config, counts)
+            found = list_code(key, source, config, of_source)
         elif isinstance(source, RecordsSource):
-            found = list_records(key, source, counts)
+            found = list_records(key, source, of_source)
         elif isinstance(source, HubSource):
-            found = list_hub(key, source, config.languages, counts)
+            found = list_hub(key, source, config.languages, of_source)
         else:
-            found = list_instructions(key, source, counts)
+            found = list_instructions(key, source, of_source)
         for repository, file in found:
             yield _of_source(repository, key), file
 

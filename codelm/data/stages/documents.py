@@ -35,7 +35,7 @@ def list_stage(
             for index, plan in enumerate(partition(files, partition_bytes)):
                 save_plan(plan, filling / f"{index:05}.json")
                 sizes.append(plan_bytes(plan))
-            write_json({"sizes": sizes, "dropped": scanned.to_dict()}, filling / "summary.json")
+            write_json({"sizes": sizes, "dropped": scanned.save()}, filling / "summary.json")
     summary = read_json(folder / "summary.json")
     counts.add(summary["dropped"])
     return summary["sizes"]
@@ -60,17 +60,18 @@ def clean_plan(plan: Plan, config: str, findings: Findings) -> Iterator[Document
     """The documents of a partition's files that are kept, cleaned; `config` is the configuration as JSON."""
     parsed, cleaner = _cleaner(config)
     for repository, files in plan:
+        found_here = findings.of(repository.source)
         found = read_documents(
             repository,
             files,
             parsed.filters,
-            findings.dropped,
+            found_here.dropped,
             notebooks=parsed.notebooks,
             languages=parsed.languages,
             exclude_repositories=parsed.exclude_repositories,
         )
         for _, document in found:
-            cleaned = cleaner.clean(document, findings) if document is not None else None
+            cleaned = cleaner.clean(document, found_here) if document is not None else None
             if cleaned is not None:
                 yield replace(cleaned, source=repository.source)
 
@@ -78,7 +79,13 @@ def clean_plan(plan: Plan, config: str, findings: Findings) -> Iterator[Document
 def add_row(columns: ColumnsWriter, document: Document, size: int) -> None:
     """The row of a document whose text has `size` bytes."""
     columns.add(
-        document.digest, size, document.language, document.repository, document.changed, rank_of(document.licence)
+        document.digest,
+        size,
+        document.language,
+        document.repository,
+        document.changed,
+        rank_of(document.licence),
+        document.source,
     )
 
 
@@ -87,7 +94,7 @@ def _read_partition(task: _ReadTask) -> None:
         return
     config, _ = _cleaner(task.config)
     near = config.dedup.near
-    findings, columns = Findings(), ColumnsWriter()
+    findings, columns = Findings(), ColumnsWriter(list(config.sources))
     signer = Signer(near) if near is not None else None
     with whole_folder(task.output, task.scratch) as folder:
         writer = DocumentWriter(folder)

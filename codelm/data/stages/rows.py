@@ -80,6 +80,7 @@ def build_manifest(
             f" max_seq_len, and give another output_folder or delete {config.output_folder}"
         )
     findings = load_findings(space, selection.partitions)
+    dropped, secrets = counts.save()["sources"], findings.secrets.save()["sources"]
     return Manifest(
         run_name=config.run_name,
         codelm_version=codelm.__version__,
@@ -91,4 +92,7 @@ def build_manifest(
         dropped=counts.to_dict(),
         secrets=findings.secrets.to_dict(),
         contamination=findings.contamination.to_dict(),
+        by_source={
+            key: {"dropped": dropped.get(key, {}), "secrets": secrets.get(key, {})} for key in sorted(config.sources)
+        },
     )

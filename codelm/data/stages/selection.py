@@ -47,8 +47,8 @@ def select_stage(
         with whole_folder(folder, space.scratch) as filling:
             selection.save(filling)
             write_json(settings, filling / "settings.json")
-            write_json(dropped.to_dict(), filling / "dropped.json")
-    counts.add(load_findings(space, len(partitions)).dropped.to_dict())
+            write_json(dropped.save(), filling / "dropped.json")
+    counts.add(load_findings(space, len(partitions)).dropped.save())
     counts.add(read_json(folder / "dropped.json"))
     return Selection.load(folder)
 

@@ -1,5 +1,6 @@
 """The report of a prepared corpus: nothing in it acts, its bars add up, the same corpus gives the same bytes."""
 
+import dataclasses
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -106,6 +107,18 @@ def test_it_says_what_was_kept_and_dropped(corpus: tuple[Path, Manifest]) -> Non
     python = corpus[1].splits["train"]["python"]
     assert f"1 files, {python.bytes / 1e6:,.1f} MB, {python.tokens:,} tokens to train on; 0 files held out" in text
     assert "1 files dropped" in text
+
+
+def test_each_source_has_its_licences_drops_and_secrets(corpus: tuple[Path, Manifest]) -> None:
+    """So has one of which nothing was kept."""
+    found = {"<i>source": {"dropped": {"empty": 1}, "secrets": {}}, "gone": {"dropped": {}, "secrets": {"aws": 2_000}}}
+    drawn = report._sources(dataclasses.replace(corpus[1], by_source=found))
+    rows = [re.findall(r"<td>(.*?)</td>", row) for row in drawn.split("<tr>")[2:]]
+    assert corpus[1].by_source == {"<i>source": found["<i>source"]}
+    assert [[row[0], row[1], *row[4:]] for row in rows] == [
+        ["&lt;i&gt;source", "1", "MIT 1", "empty 1", ""],
+        ["gone", "0", "", "", "aws 2,000"],
+    ]
 
 
 def test_every_colour_of_the_legend_is_drawn_and_every_drop_is_in_a_bar() -> None:
