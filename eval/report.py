@@ -23,8 +23,9 @@ def print_result(result: Result, folder: Path) -> None:
     console.print(
         f"verdicts: {kinds}; judge: {judges}; sandbox: {result.isolation.describe()}", highlight=False, soft_wrap=True
     )
-    if len(result.profiles or {}) > 1:
-        spread = ", ".join(f"{name} {scores['pass@1']:.4f}" for name, scores in (result.profiles or {}).items())
+    profiles = {name: scores for name, scores in (result.profiles or {}).items() if "pass@1" in scores}
+    if len(profiles) > 1:
+        spread = ", ".join(f"{name} {scores['pass@1']:.4f}" for name, scores in profiles.items())
         console.print(f"pass@1 by post-processing: {spread}", highlight=False, soft_wrap=True)
     if result.prompts_shortened:
         console.print(f"{result.prompts_shortened} prompts were cut to fit the model's length")

@@ -9,7 +9,7 @@ from codelm.eval.judge.verdict import COMPARED, PARSER, Job, Verdict
 from codelm.eval.parsing import is_well_formed
 from codelm.eval.sandbox.confine import Isolation
 
-_ISOLATION = Isolation("none", False, 0, False, ("nothing is run",))
+_ISOLATION = Isolation("nothing is run", False, 0, False)
 
 
 class ParseJudge:

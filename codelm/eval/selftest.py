@@ -10,7 +10,7 @@ from codelm.errors import EvaluationError
 from codelm.eval import forgeries
 from codelm.eval.judge.contract import Judge
 from codelm.eval.judge.pool import JudgePool
-from codelm.eval.judge.verdict import Job, Verdict
+from codelm.eval.judge.verdict import COMPARED, PARSER, Job, Verdict
 from codelm.eval.mutations import python_mutants, text_mutants
 from codelm.eval.problem import Benchmark, Problem
 from codelm.eval.programs import samples, toolchains
@@ -116,11 +116,12 @@ def _judged(judge: Judge, groups: Sequence[_Jobs], progress: Callable[[Verdict],
 
 
 def _of_benchmark(benchmark: Benchmark) -> list[_Jobs]:
-    known = [problem for problem in benchmark.problems if problem.gold]
-    stubs = [problem.job(_stub(problem)) for problem in known if problem.form in ("function", "program")]
+    known = [p for p in benchmark.problems if p.gold and p.completed and p.judge != COMPARED]
+    tested = [problem for problem in known if problem.judge != PARSER]
+    stubs = [problem.job(_stub(problem)) for problem in tested if problem.form in ("function", "program")]
     mutants = [
         problem.job(text, id=f"{problem.task_id}, {what}")
-        for problem in known
+        for problem in tested
         for what, text in python_mutants(problem.prompt, problem.gold, problem.suffix or "", 1)
     ]
     return [

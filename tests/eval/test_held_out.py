@@ -16,6 +16,7 @@ from codelm.eval.benchmarks.registry import load_benchmark
 from codelm.eval.judge.verdict import COMPARED, PARSER
 from codelm.eval.parsing import is_well_formed
 from codelm.eval.ranks import Ranks
+from codelm.eval.selftest import _of_benchmark
 from codelm.eval.similarity import edit_similarity, exact_match, identifier_match
 from codelm.languages import LANGUAGES
 
@@ -69,6 +70,19 @@ def test_each_language_has_its_bits_and_its_lines(knowing, tokenizer, folder, tm
     )
     again = evaluate(knowing, tokenizer, section_of(folder), tmp_path / "out")
     assert again.summary() == result.summary()
+
+
+def test_the_report_and_the_self_test_know_that_nothing_is_run(knowing, tokenizer, folder, tmp_path):
+    section = section_of(folder, languages=["css"])
+    evaluate(knowing, tokenizer, section, tmp_path / "out")
+    report = (tmp_path / "out" / "report.md").read_text()
+    assert "Sandbox: nothing is run." in report
+    assert "| files, bits/byte |" in report
+    ((_, must, jobs), *others) = _of_benchmark(load_benchmark("mine", section))
+    assert must == "pass"
+    assert jobs
+    assert {job.judge for job in jobs} == {PARSER}
+    assert not any(jobs for _, _, jobs in others)
 
 
 def test_ranks_share_it_and_a_process_beside_training_scores_it(knowing, tokenizer, folder, tmp_path):

@@ -71,6 +71,8 @@ class Isolation:
 
     def describe(self) -> str:
         """As one line: `landlock (ABI 7, seccomp, fresh user)`."""
+        if self.level not in LEVELS:
+            return self.level
         parts = [f"ABI {self.landlock_abi}"] if self.landlock_abi else []
         parts += ["seccomp"] if self.seccomp else []
         parts += ["fresh user" if self.fresh_user else "own user"]
