@@ -118,6 +118,7 @@ def test_a_dry_run_refuses_what_the_run_would_refuse(train_config: Make, tmp_pat
     ("changes", "sentence"),
     [
         ({"save_best": {"metric": "metrics/pyton/BitsPerByte"}}, "did you mean metrics/python/BitsPerByte"),
+        ({"save_best": {"metric": "eval/humaneval/pass@1"}}, "is judged beside training"),
         (
             {"save_interval": "2ba", "save_keep_every": "3ba"},
             r"no multiple of save_interval 2ba .* save_keep_every=4ba",
@@ -133,7 +134,7 @@ def test_a_dry_run_refuses_what_the_run_would_refuse(train_config: Make, tmp_pat
         ),
         ({"loggers": {"mlflow": {}}}, "pip install mlflow"),
     ],
-    ids=["save_best", "save_keep_every", "early_stopper", "save_remote", "code_eval", "loggers"],
+    ids=["save_best", "save_best judged", "save_keep_every", "early_stopper", "save_remote", "code_eval", "loggers"],
 )
 def test_what_would_fail_beside_training_is_refused_before_a_model_is_built(
     train_config: Make,

@@ -20,7 +20,7 @@ class SaveBestSection(Section):
     """Save a checkpoint whenever a metric is better than ever, and keep the best; `save_folder/best` points to it."""
 
     metric: Annotated[str, Field(min_length=1)]
-    """A name from metrics.jsonl, such as `metrics/python/BitsPerByte` or `eval/humaneval/pass@1`."""
+    """A name from metrics.jsonl, such as `metrics/python/BitsPerByte`; not of code evaluation, which comes too late."""
     mode: Literal["min", "max"] = "min"
     """Whether less or more is better."""
 

@@ -17,7 +17,7 @@ from codelm.train.lifeline.lifeline import Lifeline
 from codelm.train.metrics import BitsPerByte, CrossEntropy
 from codelm.train.record import run_record
 
-_MEASURED = "metrics/"
+_MEASURED, _JUDGED = "metrics/", "eval/"
 _METRICS = (CrossEntropy.__name__, BitsPerByte.__name__)
 
 
@@ -72,6 +72,12 @@ def build_saver(
 
 def _check_metric(metric: str, pieces: Pieces) -> None:
     """Refuse a validation metric that no validation set has; what callbacks log is known only once they do."""
+    if metric.startswith(_JUDGED):
+        raise ConfigError(
+            f"save_best.metric: {metric} is judged beside training, which has gone on by then from the weights that it"
+            " is of; name one of validation such as metrics/python/BitsPerByte, or keep checkpoints by save_keep_every"
+            " and choose from them"
+        )
     names = [f"{_MEASURED}{label}/{name}" for label in pieces.eval_loaders for name in _METRICS]
     if not metric.startswith(_MEASURED) or metric in names:
         return

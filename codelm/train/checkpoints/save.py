@@ -74,12 +74,13 @@ class CheckpointSaver(Callback):
         self.best_metric: float | None = None
 
     def fit_start(self, state: State, logger: Logger) -> None:
+        self.metrics.take(int(state.timestamp.batch))
         if self.board.rank == 0:
             best = self.settings.policy.best_of(self._found())
             self.best_metric = best.metric if best else None
 
     def batch_checkpoint(self, state: State, logger: Logger) -> None:
-        metrics = self.metrics.take()
+        metrics = self.metrics.take(int(state.timestamp.batch))
         best = self._is_best(state, metrics)
         if best or self.is_due(state, Event.BATCH_CHECKPOINT):
             self.save(state, metrics)

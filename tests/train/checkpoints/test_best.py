@@ -8,6 +8,7 @@ import pytest
 
 from codelm.config.train import TrainConfig
 from codelm.errors import ConfigError
+from codelm.train.checkpoints.newest_metrics import NewestMetrics
 from codelm.train.checkpoints.run_file import read_run
 from codelm.train.run import train
 
@@ -24,6 +25,34 @@ def config_of(tiny: dict[str, Any], corpus: Path, folder: Path, **changes: Any) 
         "save_folder": str(folder),
     }
     return TrainConfig.model_validate({**tiny, **keys, **changes})
+
+
+def test_a_checkpoint_has_the_metrics_of_its_own_batch() -> None:
+    """Composer logs a batch's loss before it counts the batch; what is judged beside training comes batches later."""
+    metrics = NewestMetrics()
+    metrics.log_metrics({"metrics/python/BitsPerByte": 9.0}, step=0)
+    metrics.take(0)
+    metrics.log_metrics({"loss/train/total": 3.0}, step=0)
+    assert metrics.take(1) == {"loss/train/total": 3.0}
+    metrics.log_metrics({"eval/humaneval/pass@1": 0.5}, step=0)
+    metrics.log_metrics({"loss/train/total": 2.0}, step=1)
+    assert metrics.take(2) == {"loss/train/total": 2.0}
+
+
+def test_an_evaluation_before_training_is_of_no_checkpoint(tiny: dict[str, Any], corpus: Path, tmp_path: Path) -> None:
+    """With a rate that makes every batch worse, the first weights are the best, and are not saved."""
+    config = config_of(
+        tiny,
+        corpus,
+        tmp_path / "run",
+        save_best={"metric": METRIC},
+        optimizer={"name": "adamw", "lr": 0.3},
+        eval_first=True,
+        eval_interval="2ba",
+        max_duration="2ba",
+    )
+    folder = train(config).parent
+    assert [path.name for path in folder.glob("ba*")] == ["ba000002"]
 
 
 @pytest.mark.parametrize("mode", ["min", "max"])
