@@ -63,10 +63,11 @@ def load(
     """
     kind, device = quantization_kind(load_in_8bit, load_in_4bit), single_device(device_map)
     folder = checkpoint_folder(path)
-    fields = {} if holds_adapters(folder) else _read_config(folder)
+    adapters = holds_adapters(folder)
+    fields = {} if adapters else _read_config(folder)
     tokenizer = load_tokenizer(folder)
     check_hashes(folder)
-    if not fields:
+    if adapters:
         model = _load_adapted(folder, attn_impl)
     elif fields.get("model_type") in ("mpt", "replit_code"):
         model = _load_own(folder, fields, attn_impl)
@@ -129,8 +130,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{folder} is no checkpoint: it has no config.json") from None
     except ValueError as error:
         raise CheckpointError(f"{file} is not valid JSON ({error}); copy the checkpoint again") from None
-    if not isinstance(fields, dict):
-        raise CheckpointError(f"{file} is not a model's configuration; copy the checkpoint again")
+    if not isinstance(fields, dict) or not isinstance(fields.get("model_type"), str):
+        raise CheckpointError(f"{file} is not a model's configuration (no model_type); copy the checkpoint again")
     return fields
 
 
@@ -183,7 +184,7 @@ def _load_any(folder: Path, fields: dict[str, Any], attn_impl: str | None) -> Pr
         )
         model, report = loaded
     except Exception as error:  # transformers raises whatever the damage leads to
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__).split(". ")[0].rstrip(".")
         if fields.get("auto_map") and "custom code" in reason:
             reason = "it comes with Python code of its own (auto_map), and no code of a checkpoint is ever run"
         raise CheckpointError(

@@ -74,8 +74,8 @@ def _read_file(file: Path) -> dict[str, Tensor]:
             weights: Any = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(f"{file} holds more than tensors, or is torn; it was not loaded") from error
-    except (SafetensorError, RuntimeError, EOFError, ValueError) as error:
-        # torch goes on for four sentences.
+    except (SafetensorError, RuntimeError, EOFError, ValueError, OSError) as error:
+        # torch goes on for four sentences; of some torn files it says no more than "Invalid argument".
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__).split(". ")[0]
         raise CheckpointError(f"the weights {file} cannot be read ({reason}); copy the checkpoint again") from error
     if not isinstance(weights, dict) or not all(isinstance(tensor, Tensor) for tensor in weights.values()):

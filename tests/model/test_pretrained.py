@@ -287,6 +287,11 @@ class TestDamage:
         (saved / "config.json").write_text('{"model_type": ')
         self.refused(saved, "config.json is not valid JSON")
 
+    @pytest.mark.parametrize("content", ["{}", "[]", '{"model_type": 3}', '{"d_model": 48}'])
+    def test_a_config_of_no_model(self, saved, content) -> None:
+        (saved / "config.json").write_text(content)
+        self.refused(saved, "config.json is not a model's configuration (no model_type)")
+
     def test_no_weights(self, saved) -> None:
         (saved / "model.safetensors").unlink()
         self.refused(saved, "model.safetensors are missing")
@@ -298,6 +303,15 @@ class TestDamage:
         (saved / "model.safetensors").write_bytes(content[: len(content) // 2])
         (saved / HASH_FILE).unlink()
         self.refused(saved, "model.safetensors cannot be read")
+
+    @pytest.mark.parametrize("left", [0.0, 0.001, 0.5, 0.9])
+    def test_torn_pickled_weights(self, saved, left) -> None:
+        torch.save(load_file(saved / "model.safetensors"), saved / "pytorch_model.bin")
+        (saved / "model.safetensors").unlink()
+        (saved / HASH_FILE).unlink()
+        content = (saved / "pytorch_model.bin").read_bytes()
+        (saved / "pytorch_model.bin").write_bytes(content[: int(left * len(content))])
+        self.refused(saved, "pytorch_model.bin ")
 
     def test_one_flipped_bit(self, saved) -> None:
         content = bytearray((saved / "model.safetensors").read_bytes())
@@ -423,6 +437,13 @@ class TestDamage:
     def test_another_architecture(self, saved) -> None:
         edit_config(saved, model_type="t5")
         self.refused(saved, "(model_type 't5') cannot be loaded as a causal language model")
+
+    def test_an_architecture_that_nobody_knows(self, saved) -> None:
+        edit_config(saved, model_type="strange")
+        self.refused(saved, "(model_type 'strange') cannot be loaded as a causal language model: ")
+        with pytest.raises(CheckpointError, match=r"^[^\n]*[^.]$") as refusal:
+            load(saved)
+        assert ". " not in str(refusal.value)
 
     def test_an_architecture_that_needs_remote_code(self, llama_folder) -> None:
         edit_config(llama_folder, model_type="strange", auto_map={"AutoConfig": "code.Config"})
