@@ -43,6 +43,8 @@ def print_prepared(prepared: Prepared) -> None:
         f"  tokenizer of {tokenizer.vocab_size:,} tokens, {tokenizer.model_sha256[:12]}; corpus {manifest.hash[:12]})"
     )
     print(f"report: {prepared.folder / REPORT_FILE}")
+    if prepared.reused:
+        print("the sources were not read again; to take in what changed there, name another output_folder")
 
 
 def print_survey(survey: Survey, config: DataConfig) -> None:
@@ -56,6 +58,8 @@ def print_survey(survey: Survey, config: DataConfig) -> None:
     tokenizer = config.tokenizer
     source = f"the tokenizer {tokenizer.path}" if tokenizer.train is None else "a new tokenizer"
     print(f"dry run: nothing was written; {config.output_folder} would get these with {source}")
+    if config.dedup.near is not None:
+        print("near duplicates were not looked for; preparing drops them too")
 
 
 def print_explanation(explanation: Explanation) -> None:

@@ -57,6 +57,7 @@ def test_from_a_dry_run_to_shown_samples(yaml: Path) -> None:
     dry = run("main.py", yaml, "--dry-run")
     assert dry.returncode == 0, dry.stderr
     assert "nothing was written" in dry.stdout
+    assert "near duplicates were not looked for" in dry.stdout
     assert not output.exists()
 
     dry = run("train_tokenizer.py", yaml, "--dry-run")
@@ -82,6 +83,8 @@ def test_from_a_dry_run_to_shown_samples(yaml: Path) -> None:
     again = run("main.py", yaml, "num_workers=2")
     assert again.returncode == 0
     assert "already prepared: " in again.stdout
+    assert "the sources were not read again" in again.stdout
+    assert "not read again" not in prepared.stdout
     assert again.stderr == ""
     assert time.monotonic() - started < 10
 
