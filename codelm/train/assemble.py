@@ -7,6 +7,9 @@ from pathlib import Path
 from composer import Callback
 
 from codelm.config.train import TrainConfig
+from codelm.data.reading.fetch import is_remote
+from codelm.data.reading.shard_reader import ShardReader
+from codelm.errors import ConfigError
 from codelm.eval.benchmarks.registry import load_benchmark
 from codelm.eval.problem import Benchmark
 from codelm.eval.prompts import why_not
@@ -31,7 +34,8 @@ def check_beside(config: TrainConfig, pieces: Pieces) -> dict[str, Benchmark]:
     """Refuse, before a model is built, what runs beside training and cannot; return the benchmarks of `code_eval`.
 
     Raises:
-        ConfigError: a metric is watched that there is not, or no checkpoint would be kept for good.
+        ConfigError: a metric is watched that there is not, no checkpoint would be kept for good, or there is nothing to
+            fill in.
         EnvironmentFailure: a logger's package is absent.
         EvaluationError: a benchmark is absent or damaged.
     """
@@ -39,9 +43,21 @@ def check_beside(config: TrainConfig, pieces: Pieces) -> dict[str, Benchmark]:
     build_policy(config, pieces)
     if config.callbacks.early_stopper is not None:
         check_monitor(config.callbacks.early_stopper, pieces.eval_loaders)
+    _check_data(config, pieces)
+    return benchmarks_of(config, pieces)
+
+
+def _check_data(config: TrainConfig, pieces: Pieces) -> None:
+    section = config.train_data
+    readers = pieces.data.dataset.readers
+    if section.fim is not None and all(isinstance(r, ShardReader) and r.has_loss_mask for r in readers):
+        raise ConfigError("train_data.fim leaves instruction data as it is, and there is no other; delete it")
+    replayed = [section.replay.path] if section.replay is not None else []
+    paths = [section.path, *replayed, *(held_out.path for held_out in config.eval_data.values())]
+    if (section.cache_folder or section.cache_limit) and not any(map(is_remote, paths)):
+        log.warning("train_data.cache_folder and cache_limit: every corpus is on this machine, so nothing is cached")
     if config.eval_interval is not None and not pieces.eval_loaders:
         log.warning("eval_interval %s: there is no eval_data, so nothing is evaluated", config.eval_interval)
-    return benchmarks_of(config, pieces)
 
 
 def benchmarks_of(config: TrainConfig, pieces: Pieces) -> dict[str, Benchmark]:

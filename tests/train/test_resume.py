@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from codelm.config.train import TrainConfig
+from codelm.data.reading.shard_reader import ShardReader
 from codelm.errors import CheckpointError, CodelmError, ConfigError
 from codelm.train import run
 from codelm.train.run import dry_run, train
@@ -153,3 +154,17 @@ def test_what_would_fail_beside_training_is_refused_before_a_model_is_built(
     if "save_best" in changes:
         with pytest.raises(CodelmError, match=sentence):
             train(train_config(**changes))
+
+
+def test_middles_are_not_filled_in_where_all_are_instructions(
+    train_config: Make, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ShardReader, "has_loss_mask", True)
+    with pytest.raises(ConfigError, match=r"train_data\.fim leaves instruction data as it is"):
+        dry_run(train_config(train_data={"path": str(corpus), "fim": {}}))
+
+
+def test_what_has_no_effect_is_warned_of(train_config: Make, corpus: Path, caplog: pytest.LogCaptureFixture) -> None:
+    dry_run(train_config(train_data={"path": str(corpus), "cache_limit": 10}, eval_data={}, eval_interval="4ba"))
+    assert "every corpus is on this machine, so nothing is cached" in caplog.text
+    assert "eval_interval 4ba: there is no eval_data, so nothing is evaluated" in caplog.text

@@ -43,7 +43,10 @@ class HfCheckpointer(Callback):
             # A run that goes on from before it writes it anew.
             shutil.rmtree(target, ignore_errors=True)
             if has_adapters(model):
-                save_adapters(weights, model, self.tokenizer_folder, target)
+                unfinished = target.with_name(f".tmp-{target.name}")
+                shutil.rmtree(unfinished, ignore_errors=True)
+                save_adapters(weights, model, self.tokenizer_folder, unfinished)
+                unfinished.rename(target)
             else:
                 save_transformers(weights, model.config, self.tokenizer_folder, target, dtype=self.dtype)
         except (CodelmError, OSError) as error:

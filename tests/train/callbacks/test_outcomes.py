@@ -3,16 +3,19 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from composer import Logger
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from codelm.config.train import TrainConfig
 from codelm.errors import ConfigError
 from codelm.tokenizer import load_tokenizer
+from codelm.train.callbacks import hf_checkpointer
 from codelm.train.run import train
 
 Make = Callable[..., TrainConfig]
@@ -76,6 +79,25 @@ def test_a_folder_that_cannot_be_written_costs_a_warning(
     section = {"hf_checkpointer": {"save_interval": "8ba", "save_folder": str(tmp_path / "file")}}
     assert train(train_config(callbacks=section)).name == "ba000008"
     assert "was not written" in caplog.text
+
+
+def test_adapters_that_cannot_be_written_leave_no_half_of_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def torn(weights: Any, model: Any, tokenizer: Any, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        (folder / "adapter_model.safetensors").write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    replaced = {"save_adapters": torn, "has_adapters": lambda _: True, "weights_to_save": lambda _: {}}
+    for name, function in {**replaced, "unwrapped": lambda model: SimpleNamespace(model=model)}.items():
+        monkeypatch.setattr(hf_checkpointer, name, function)
+    exporter = hf_checkpointer.HfCheckpointer(tmp_path, "1ba", torch.float32, tmp_path)
+    monkeypatch.setattr(exporter, "is_due", lambda *_: True)
+    state: Any = SimpleNamespace(timestamp=SimpleNamespace(batch=7), model=None)
+    exporter.batch_checkpoint(state, Logger(state))
+    assert "ba000007 was not written" in caplog.text
+    assert not (tmp_path / "ba000007").exists()
 
 
 def test_it_stops_when_validation_gets_no_better_and_is_not_taken_up_again(
