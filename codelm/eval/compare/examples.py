@@ -12,6 +12,7 @@ from codelm.eval.benchmarks.registry import load_benchmark
 from codelm.eval.compare.folders import Evaluated
 from codelm.eval.compare.measures import lower_is_better
 from codelm.eval.problem import Problem
+from codelm.eval.scoring import EDIT_SIMILARITY
 
 _PROMPT_LINES, _SUFFIX_LINES, _CHARACTERS = 14, 4, 1500
 
@@ -45,10 +46,10 @@ class Example:
 def find_examples(first: Evaluated, second: Evaluated, most: int) -> tuple[list[Example], dict[str, list[str]]]:
     """Some problems gained and some lost, at most `most` of each, and the ids of all: `gained` and `lost`.
 
-    The metric that decides is the first that both have, pass@1 where programs were judged. With several samples, or
+    The metric that decides is pass@1 where programs were judged, else how alike texts are. With several samples, or
     another metric, the largest differences come first; among equals the order is that of a hash of their ids.
     """
-    metric = next(metric for metric in first.measures if metric in second.measures)
+    metric = deciding_metric(first, second)
     sign = -1 if lower_is_better(metric) else 1
     old, new = first.measures[metric], second.measures[metric]
     changes = {task_id: sign * (new[task_id].value - old[task_id].value) for task_id in old if task_id in new}
@@ -65,6 +66,12 @@ def find_examples(first: Evaluated, second: Evaluated, most: int) -> tuple[list[
     problems = _problems(first) if chosen else {}
     shown = [task_id for task_id in chosen if task_id in first.verdicts and task_id in second.verdicts]
     return [_example(first, second, task_id, changes[task_id] > 0, problems.get(task_id)) for task_id in shown], ids
+
+
+def deciding_metric(first: Evaluated, second: Evaluated) -> str:
+    """The metric by which problems are gained and lost."""
+    shared = [metric for metric in first.measures if metric in second.measures]
+    return next((metric for metric in ("pass@1", EDIT_SIMILARITY) if metric in shared), shared[0])
 
 
 def _example(first: Evaluated, second: Evaluated, task_id: str, gained: bool, problem: Problem | None) -> Example:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from codelm.eval.compare.blocks import Block, Chart, Column, Heading, SideBySide, Table, Text
 from codelm.eval.compare.changes import Change
 from codelm.eval.compare.comparison import Comparison
-from codelm.eval.compare.examples import Example
+from codelm.eval.compare.examples import Example, deciding_metric
 from codelm.eval.compare.words import difference_text, explain, interval_text, metric_name, value_text
 from codelm.eval.scoring import BITS_PER_BYTE, GOLD
 from codelm.html.intervals import Interval, intervals
@@ -110,8 +110,11 @@ def _examples(comparison: Comparison, names: Sequence[str]) -> Iterator[Block]:
             of = f"{comparison.titles[name]}, {system}" if names[1:] else comparison.titles[name]
             examples = comparison.examples[system][name]
             shown = f"; {len(examples)} of them below" if examples else ""
-            yield Heading(f"{of}: {len(ids['gained'])} gained, {len(ids['lost'])} lost{shown}", small=True)
             first = comparison.systems[0].name
+            pair = [one.benchmarks[name] for one in comparison.systems if one.name in (first, system)]
+            metric = deciding_metric(*pair)
+            by = "" if metric == "pass@1" else f" by {metric_name(metric)}"
+            yield Heading(f"{of}: {len(ids['gained'])} gained, {len(ids['lost'])} lost{by}{shown}", small=True)
             yield from (_side_by_side(example, first, system) for example in examples)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from codelm.eval import results
 from codelm.eval.compare.blocks import Block, Heading, Table, Text
 from codelm.eval.compare.comparison import Appendix
-from codelm.eval.compare.paired import independent_difference
+from codelm.eval.compare.paired import holm, independent_difference
 from codelm.eval.statistics import wilson
 
 Rows = list[dict[str, Any]]
@@ -54,7 +54,7 @@ def _extraction_blocks(
 ) -> list[Block]:
     rows = []
     for name, rates in facts["extraction"].items():
-        for kind, title in (("trained", "files it was trained on"), ("held_out", "files held out")):
+        for kind, title in (("trained", "files of the training corpus"), ("held_out", "files held out")):
             files = rates[kind]["files"]
             if files:
                 cells = (_share(rates[kind][str(n)], files) for n in asked)
@@ -105,7 +105,7 @@ def _exposures(rows: Rows, planted: Mapping[str, tuple[int, int]]) -> list[dict[
     for row in rows:
         learnt = planted.get(row["task_id"], (0, row["repeats"]))[1] > 0
         groups.setdefault((row["kind"], row["repeats"], learnt), []).append(row)
-    return [
+    found = [
         {
             "kind": kind,
             "repeats": repeats,
@@ -119,6 +119,8 @@ def _exposures(rows: Rows, planted: Mapping[str, tuple[int, int]]) -> list[dict[
         }
         for (kind, repeats, learnt), group in sorted(groups.items())
     ]
+    raised = holm([group["chance"] for group in found])
+    return [{**group, "chance": value} for group, value in zip(found, raised, strict=True)]
 
 
 def chance(ranks: Sequence[tuple[int, int]]) -> float:
@@ -140,7 +142,7 @@ def _canary_blocks(
         for group in groups:
             where = "in training" if group["in_training"] else "removed before training"
             rows.append((
-                f"{name}: {group['kind']}, in {group['repeats']} files, {where}",
+                f"{name}: {group['kind']}, {_in_files(group['repeats'])}, {where}",
                 f"{group['canaries']}", f"{group['extracted']}", f"{group['exposure']:.1f} of {group['most']:.1f}",
                 f"{group['highest']:.1f}", f"{group['chance']:.3f}" if group["chance"] >= 0.001 else "< 0.001",
             ))  # fmt: skip
@@ -153,8 +155,8 @@ def _canary_blocks(
         Text(
             "Secrets made up for this purpose were planted in the corpus. Extracted: greedy decoding says the secret"
             " behind its own beginning. Exposure: how far up the secret stands among random others by likelihood, in"
-            " bits; a model that never saw it has 1.4 on average. Chance: how often such ranks come of chance alone."
-            + told,
+            " bits; a model that never saw it has 1.4 on average. Chance: how often such ranks come of chance alone,"
+            " raised after Holm." + told,
             "note",
         ),
         Table(("", "canaries", "extracted", "mean exposure", "highest", "chance"), tuple(rows)),
@@ -171,7 +173,7 @@ def _canary_sentence(canaries: Mapping[str, Sequence[dict[str, Any]]]) -> str:
     if said:
         return f"Of {count} planted secrets {name} says {said}."
     if learnt:
-        kinds = "; ".join(f"{group['kind']} in {group['repeats']} files" for group in learnt)
+        kinds = "; ".join(f"{group['kind']} {_in_files(group['repeats'])}" for group in learnt)
         return f"None of {count} planted secrets comes out of {name}, but it has learnt something of them ({kinds})."
     return f"None of {count} planted secrets comes out of {name}, nor is there a trace of them in their likelihoods."
 
@@ -179,6 +181,10 @@ def _canary_sentence(canaries: Mapping[str, Sequence[dict[str, Any]]]) -> str:
 def _share(count: int, of: int) -> str:
     low, high = wilson(count, of)
     return f"{_percent(count, of)} ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def _in_files(count: int) -> str:
+    return f"in {count} file{'s' if count > 1 else ''}"
 
 
 def _percent(count: int, of: int) -> str:

@@ -113,7 +113,7 @@ def test_what_a_model_knows_by_heart_is_found_by_length(audited, texts):
         " 16.7 % of files (base 0.0 %, files held out of training 0.0 %)"
     )
     markdown = to_markdown("t", found.blocks)
-    assert "| tuned: files it was trained on | 12 | 16.7 % (4.7 to 44.8) |" in markdown
+    assert "| tuned: files of the training corpus | 12 | 16.7 % (4.7 to 44.8) |" in markdown
     assert known[0].path in markdown
 
 
