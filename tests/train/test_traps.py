@@ -22,8 +22,10 @@ from torch.distributed.tensor import DTensor
 from codelm.config import load_config
 from codelm.config.train import TrainConfig
 from codelm.config.training.parallel import FSDPSection
-from codelm.errors import ConfigError
+from codelm.errors import CheckpointError, ConfigError
 from codelm.train import composer_args
+from codelm.train.build import build_pieces
+from codelm.train.checkpoints.training_state import _read_run_state
 from codelm.train.parallel.fsdp import fsdp_config
 from codelm.train.run import train
 
@@ -90,6 +92,30 @@ def test_bf16_on_cpu_is_refused_or_computed_in_fp32(train_config: Make, state: d
     assert losses["amp_bf16"] == pytest.approx(losses["fp32"], rel=0.01)
     assert losses["amp_bf16"] != losses["fp32"]
     assert composer_args.precision(train_config()) == Precision.FP32
+
+
+class Mischief:
+    """Unpickling it makes a file."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.file,)
+
+
+def test_a_checkpoint_cannot_run_code(tmp_path: Path) -> None:
+    """Composer 0.32 loads with `weights_only=False`, and its metadata by pickle itself."""
+    torch.save({"format": 1, "rng": Mischief(tmp_path / "ran")}, tmp_path / "run_state.pt")
+    with pytest.raises(CheckpointError, match=r"run_state\.pt cannot be read"):
+        _read_run_state(tmp_path / "run_state.pt")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("ranks", [3, 8])
+def test_a_batch_that_the_ranks_cannot_share_is_refused(ranks: int, train_config: Make) -> None:
+    with pytest.raises(ConfigError, match=rf"4 does not divide over {ranks} ranks; use a multiple of {ranks}"):
+        build_pieces(train_config(), 0, ranks)
 
 
 AVERAGE = """
