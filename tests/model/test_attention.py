@@ -156,6 +156,27 @@ def test_all_back_ends_agree_on_a_gpu(pattern, impl, seq) -> None:
         assert (ours.float().cpu() - theirs).abs().max() <= 0.05 * theirs.abs().max()
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("trains", [True, False], ids=["training", "prompts"])
+def test_triton_compiles_a_few_kernels_for_all_lengths(trains) -> None:
+    """Past torch's limit of compiled versions it would silently materialise the scores."""
+    device, drawn = torch.device("cuda"), torch.Generator("cuda").manual_seed(0)
+    torch.compiler.reset()
+    flex._compiled.cache_clear()
+    with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True), torch.set_grad_enabled(trains):
+        for seq in range(100, 1300, 100):
+            qkv = [torch.randn(1, seq, HEADS, 80, device=device, generator=drawn).bfloat16() for _ in range(3)]
+            outs = []
+            for impl in ("torch", "triton"):
+                tensors = [tensor.clone().requires_grad_(trains) for tensor in qkv]
+                pattern = Pattern(alibi_slopes(HEADS, device=device), 0, seq, seq)
+                plan = plan_attention(impl, "relative", pattern, device, torch.bfloat16)
+                out = plan.attend(*tensors, scale=0.1, dropout=0.0)
+                outs.append([out, *(torch.autograd.grad(out.square().sum(), tensors) if trains else ())])
+            for ours, theirs in zip(*outs, strict=True):
+                assert (ours - theirs).float().norm() <= 0.02 * theirs.float().norm(), seq
+
+
 def test_flash_refuses_what_it_cannot_compute(tensors, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "flash_attn", flash_attn_by_its_documentation())
     plan = flash.plan_flash(Pattern(alibi_slopes(HEADS), 0, SEQ, SEQ))

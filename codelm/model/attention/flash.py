@@ -1,7 +1,7 @@
 """Attention by the package flash-attn: ALiBi by slopes, packed documents and padding as sequences of their own.
 
-Not run by its authors: it needs a CUDA device and a package without wheels for the default stack. Its arguments are
-tested against a plain implementation of the package's documented functions.
+The package has no wheels for the default stack. What was run, and where, is said in docs/model.md; where the package is
+absent, the arguments are tested against a plain implementation of its documented functions.
 """
 
 import importlib.metadata

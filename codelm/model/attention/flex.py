@@ -54,4 +54,6 @@ def plan_flex(pattern: Pattern, device: torch.device) -> Flex:
 
 @functools.cache
 def _compiled() -> Any:
-    return torch.compile(flex_attention, dynamic=False)
+    # From the second length on, one kernel for all: a kernel for each would take seconds for every new prompt, and past
+    # torch's limit of eight versions the scores would be materialised instead.
+    return torch.compile(flex_attention)
