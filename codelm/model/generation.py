@@ -241,7 +241,8 @@ class _Loop:
         size = _prompts_at_once(self.device, max(len(new), 1))
         for start in range(0, len(new), size):
             group = new[start : start + size]
-            prefixes.update(zip(group, self._prefill(group), strict=True))
+            with _short_of_memory(max(map(len, group))):
+                prefixes.update(zip(group, self._prefill(group), strict=True))
 
     def _prefill(self, prompts: Sequence[tuple[int, ...]]) -> list[Prefix]:
         longest = max(map(len, prompts))
@@ -346,6 +347,20 @@ class _Loop:
         if self.stop is not None and self.stop(row.place, row.tokens):
             return "stop"
         return "length" if len(row.tokens) >= row.budget else None
+
+
+@contextmanager
+def _short_of_memory(length: int) -> Iterator[None]:
+    """Say which prompt the memory is too small for; a model without a longest sequence takes one of any length."""
+    try:
+        yield
+    except RuntimeError as error:
+        # torch has a class of its own for this on accelerators only.
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
+        raise EvaluationError(
+            f"there is not enough memory to read a prompt of {length:,} tokens: shorten it from the left"
+        ) from error
 
 
 @contextmanager

@@ -187,6 +187,11 @@ def test_prompts_that_cannot_be_completed_are_refused(model):
         generate(model, [[]], **_settings())
 
 
+def test_a_prompt_too_long_for_the_memory_is_refused():
+    with pytest.raises(EvaluationError, match=r"^there is not enough memory to read a prompt of 3,000,000 tokens: sh"):
+        generate(_replit(), [[5] * 3_000_000], **_settings())
+
+
 def test_a_prompt_is_read_once_for_all_its_samples(model, prompts):
     seen = []
     hook = model.get_input_embeddings().register_forward_hook(lambda module, given, _: seen.append(given[0].shape[1]))
