@@ -33,7 +33,7 @@ quickstart: $(RUNTIME)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash quickstart.sh
 
 test: $(DEV)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q --durations 20
 
 test-slow: $(DEV)
 	$(BIN)/python -m pytest -m slow -q

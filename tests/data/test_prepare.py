@@ -114,7 +114,9 @@ def test_no_file_is_on_both_sides(finished: Path) -> None:
         assert not sides[0] & sides[1]
 
 
-@pytest.mark.parametrize(("workers", "partition_bytes"), [(2, SMALL), (1, 10**9), (3, 40_000)])
+@pytest.mark.parametrize(
+    ("workers", "partition_bytes"), [(2, SMALL), (1, 10**9), pytest.param(3, 40_000, marks=pytest.mark.slow)]
+)
 def test_workers_and_partitions_do_not_change_a_byte(
     finished: Path, code_folder: Path, tmp_path: Path, workers: int, partition_bytes: int
 ) -> None:
@@ -339,7 +341,7 @@ def test_a_limit_holds_in_the_shards(code_folder: Path, tmp_path: Path) -> None:
         assert manifest.dropped[language]["over_limit"] > 0
 
 
-@pytest.mark.parametrize("moment", [2, 9, 20, 33, 47, 60])
+@pytest.mark.parametrize("moment", [9, 47, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 20, 33, 60))])
 def test_a_full_disk_stops_it_in_one_sentence_and_it_continues_when_there_is_room(
     finished: Path, code_folder: Path, tmp_path: Path, moment: int
 ) -> None:

@@ -144,7 +144,10 @@ def test_a_locale_without_our_characters_is_no_error() -> None:
         assert (result.returncode, result.stderr) == (0, ""), recipe
 
 
-@pytest.mark.parametrize(("sent", "code", "word"), [("SIGINT", 130, "interrupted"), ("SIGTERM", 143, "terminated")])
+@pytest.mark.parametrize(
+    ("sent", "code", "word"),
+    [("SIGINT", 130, "interrupted"), pytest.param("SIGTERM", 143, "terminated", marks=pytest.mark.slow)],
+)
 def test_it_is_stopped_in_a_word_while_its_workers_start(
     yaml: Path, tmp_path: Path, sent: str, code: int, word: str
 ) -> None:

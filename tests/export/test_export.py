@@ -133,7 +133,7 @@ def test_an_export_whose_tokenizer_loses_text_is_caught(checkpoint, tmp_path) ->
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("nowhere", "-o", "out"), "there is no folder nowhere"),
+        pytest.param(("nowhere", "-o", "out"), "there is no folder nowhere", marks=pytest.mark.slow),
         (("run", "-o", "run"), "run already exists; name another folder or remove it"),
         (("run/ba000012/config.json", "-o", "out"), "is a file; name the checkpoint's folder"),
     ],

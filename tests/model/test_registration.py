@@ -74,21 +74,6 @@ class TestThePublishedFolder:
         assert (tokenizer.eos_token_id, tokenizer.pad_token_id) == (1, 2)
         assert not (published_folder / "ran").exists()
 
-    def test_in_a_fresh_process(self, published_folder, trust) -> None:
-        program = """
-import json, sys
-import codelm.model
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-found = [kind.from_pretrained(sys.argv[1], **json.loads(sys.argv[2]))
-         for kind in (AutoTokenizer, AutoModelForCausalLM, AutoConfig)]
-print(*(type(each).__name__ for each in found))
-"""
-        command = [sys.executable, "-c", program, str(published_folder), json.dumps(trust)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.split() == ["ReplitCodeTokenizer", "ReplitCodeForCausalLM", "ReplitCodeConfig"]
-        assert not (published_folder / "ran").exists()
-
     def test_saved_again_it_names_no_code(self, published_folder, tmp_path, trust) -> None:
         for kind in (AutoModelForCausalLM, AutoTokenizer):
             kind.from_pretrained(published_folder, **trust).save_pretrained(tmp_path / "again")
@@ -97,6 +82,22 @@ print(*(type(each).__name__ for each in found))
             assert "auto_map" not in json.loads((tmp_path / "again" / name).read_text())
         assert type(AutoModelForCausalLM.from_pretrained(tmp_path / "again", **trust)) is ReplitCodeForCausalLM
         assert type(AutoTokenizer.from_pretrained(tmp_path / "again", **trust)) is ReplitCodeTokenizer
+
+
+def test_the_published_folder_in_a_fresh_process(published_folder) -> None:
+    program = """
+import sys
+import codelm.model
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+for trust in ({}, {"trust_remote_code": False}, {"trust_remote_code": True}):
+    for kind in (AutoTokenizer, AutoModelForCausalLM, AutoConfig):
+        print(type(kind.from_pretrained(sys.argv[1], **trust)).__name__)
+"""
+    command = [sys.executable, "-c", program, str(published_folder)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == 3 * ["ReplitCodeTokenizer", "ReplitCodeForCausalLM", "ReplitCodeConfig"]
+    assert not (published_folder / "ran").exists()
 
 
 def test_the_traps_of_these_tests_would_be_seen(published_folder) -> None:

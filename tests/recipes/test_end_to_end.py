@@ -147,6 +147,7 @@ def test_the_checkpoint_is_evaluated_on_humaneval(prepared: Path, trained: Path)
     assert {"samples.jsonl", "verdicts.humaneval-1.jsonl", "summary.json"} <= names
 
 
+@pytest.mark.slow
 def test_the_export_loads_in_transformers_without_codelm(prepared: Path, trained: Path) -> None:
     out = prepared / "export"
     succeed("eval/export.py", f"{trained}/latest", "--to", "transformers", "-o", str(out))

@@ -53,13 +53,22 @@ class Launcher:
         )
 
     def begin(self, settings: dict[str, Any], fault: dict[str, Any] | None = None, ranks: int = 2) -> None:
-        """Start ranks."""
+        """Start ranks that train."""
+        self._begin({"settings": settings, "fault": fault}, ranks)
+
+    def script(self, script: Path, *arguments: Path, ranks: int = 2) -> None:
+        """Run a script on ranks to its end, which must be a good one."""
+        self._begin({"script": str(script), "arguments": [str(argument) for argument in arguments]}, ranks)
+        ended = self.end()
+        assert ended.code == 0, ended.output[-6000:]
+
+    def _begin(self, what: dict[str, Any], ranks: int) -> None:
         for left in self.folder.glob("*"):
             left.unlink()
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        request = {"settings": settings, "fault": fault, "world_size": ranks, "port": port, "folder": str(self.folder)}
+        request = {**what, "world_size": ranks, "port": port, "folder": str(self.folder)}
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()

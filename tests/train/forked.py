@@ -7,6 +7,7 @@ launcher's own functions watch the ranks, end them, print what they said, and ch
 import atexit
 import json
 import os
+import runpy
 import signal
 import sys
 import tempfile
@@ -93,8 +94,16 @@ def one_rank(request: dict[str, Any], rank: int, output: IO[str] | None, errors:
     if output is not None and errors is not None:
         os.dup2(output.fileno(), 1)
         os.dup2(errors.fileno(), 2)
-    as_a_process(exit_on_error(lambda: train(request)))
+    as_a_process(exit_on_error(lambda: train(request) if "settings" in request else run_script(request)))
     raise AssertionError("unreachable")
+
+
+def run_script(request: dict[str, Any]) -> None:
+    """As `python script arguments`."""
+    script = request["script"]
+    sys.argv = [script, *request["arguments"]]
+    sys.path.insert(0, str(Path(script).parent))
+    runpy.run_path(script, run_name="__main__")
 
 
 def train(request: dict[str, Any]) -> None:
@@ -154,7 +163,8 @@ def serve() -> None:
     for line in sys.stdin:
         request = json.loads(line)
         folder = Path(request["folder"])
-        warm_up(request["settings"]["tokenizer"]["path"], warm)
+        if "settings" in request:
+            warm_up(request["settings"]["tokenizer"]["path"], warm)
         pid = os.fork()
         if pid == 0:
             file = os.open(folder / "output", os.O_WRONLY | os.O_CREAT | os.O_APPEND)

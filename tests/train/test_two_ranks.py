@@ -1,9 +1,6 @@
 """Two ranks on CPU: DDP, FSDP2 and one rank train alike; FSDP2 resumes to the bit."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -37,24 +34,15 @@ def settings(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 
 
 @pytest.fixture(scope="module")
-def found(settings: dict[str, Any]) -> dict[str, Rows]:
-    return launched(settings)
+def found(launch: Any, settings: dict[str, Any]) -> dict[str, Rows]:
+    return launched(launch, settings)
 
 
-def launched(settings: dict[str, Any]) -> dict[str, Rows]:
+def launched(launch: Any, settings: dict[str, Any]) -> dict[str, Rows]:
     folder = Path(settings["save_folder"])
     folder.mkdir(exist_ok=True)
     (folder / "settings.json").write_text(json.dumps(settings))
-    command = [sys.executable, "-m", "composer.cli.launcher", "-n", "2", str(Path(__file__).with_name("two_ranks.py"))]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    result = subprocess.run(
-        [*command, str(folder / "settings.json"), str(folder / "found.json")],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=500,
-    )
-    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    launch.script(Path(__file__).with_name("two_ranks.py"), folder / "settings.json", folder / "found.json")
     return json.loads((folder / "found.json").read_text())
 
 

@@ -58,6 +58,7 @@ def by_one_process(tmp_path_factory: pytest.TempPathFactory, code_folder: Path) 
     return contents(output)
 
 
+@pytest.mark.slow
 def test_the_scripts_for_slurm_prepare_the_same_corpus(
     tmp_path: Path, code_folder: Path, by_one_process: dict[str, bytes]
 ) -> None:

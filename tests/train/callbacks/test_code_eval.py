@@ -1,9 +1,6 @@
 """Evaluations during training: on two ranks with unequal work under FSDP2, through failures, without a trace in it."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -39,21 +36,13 @@ def losses(rows: list[dict[str, Any]]) -> list[float]:
 
 @pytest.mark.world_size(2)
 def test_two_ranks_with_unequal_work_end_and_train_as_they_would_without(
-    train_settings: dict[str, Any], tmp_path: Path
+    launch: Any, train_settings: dict[str, Any], tmp_path: Path
 ) -> None:
     changes = {"fsdp_config": {}, "max_duration": "4ba", "save_interval": "4ba", "eval_data": {}}
     runs = {"without": {}, "with": {"callbacks": SECTION}}
     (tmp_path / "settings.json").write_text(json.dumps({**train_settings, **changes, "runs": runs}))
-    script = str(Path(__file__).with_name("code_eval_ranks.py"))
-    command = [sys.executable, "-m", "composer.cli.launcher", "-n", "2", script]
-    result = subprocess.run(
-        [*command, str(tmp_path / "settings.json"), str(tmp_path / "found.json")],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    script = Path(__file__).with_name("code_eval_ranks.py")
+    launch.script(script, tmp_path / "settings.json", tmp_path / "found.json")
     found = json.loads((tmp_path / "found.json").read_text())
     assert len(losses(found["with"])) == 4
     assert losses(found["with"]) == losses(found["without"])

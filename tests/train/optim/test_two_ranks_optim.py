@@ -1,9 +1,6 @@
 """Two ranks: shards move as whole tensors do, and both ranks skip and go back together."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +19,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def found(corpus: Path, folder: Path) -> dict[str, Any]:
+def found(launch: Any, corpus: Path, folder: Path) -> dict[str, Any]:
     watch = {"window_size": 10, "outlier_threshold": 8.0, "patience": 2, "skip_before": 1, "skip_after": 1}
     settings = {
         "run_name": "two-ranks",
@@ -41,15 +38,7 @@ def found(corpus: Path, folder: Path) -> dict[str, Any]:
         "save_num_checkpoints_to_keep": 99,
     }
     (folder / "settings.json").write_text(json.dumps(settings))
-    command = [sys.executable, "-m", "composer.cli.launcher", "-n", "2", str(SCRIPT)]
-    result = subprocess.run(
-        [*command, str(folder / "settings.json"), str(folder / "found.json")],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    launch.script(SCRIPT, folder / "settings.json", folder / "found.json")
     return json.loads((folder / "found.json").read_text())
 
 

@@ -1,9 +1,6 @@
 """One rank, DDP, FSDP2 and its hybrids train alike: to the bit where the sums are the same, else to rounding."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +11,7 @@ from transformers import LlamaConfig
 pytestmark = pytest.mark.timeout(1800)
 
 Found = dict[str, dict[str, Any]]
-Launch = Callable[[int, dict[str, dict[str, Any]]], Found]
+Train = Callable[[int, dict[str, dict[str, Any]]], Found]
 
 FULL, GRAD_OP = {"sharding_strategy": "FULL_SHARD"}, {"sharding_strategy": "SHARD_GRAD_OP"}
 # One sample on each rank: what one rank adds up, two ranks add up, in whatever order. Clipping measures parts.
@@ -27,7 +24,7 @@ ACCUMULATED = {"global_train_batch_size": 8, "device_train_microbatch_size": 2}
 
 
 @pytest.fixture(scope="module")
-def launch(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Launch:
+def train(launch: Any, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Train:
     """Trains named runs on so many ranks, each with one thread."""
     root = tmp_path_factory.mktemp("parity")
     settings = {
@@ -43,29 +40,21 @@ def launch(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Launch:
         "save_interval": "3ba",
     }
 
-    def launch(ranks: int, runs: dict[str, dict[str, Any]]) -> Found:
+    def train(ranks: int, runs: dict[str, dict[str, Any]]) -> Found:
         folder = root / f"{ranks}-{len([*root.iterdir()])}"
         folder.mkdir()
         (folder / "settings.json").write_text(json.dumps({**settings, "save_folder": str(folder)}))
         (folder / "runs.json").write_text(json.dumps(runs))
-        command = [sys.executable, "-m", "composer.cli.launcher", "-n", str(ranks)]
         files = [folder / "settings.json", folder / "runs.json", folder / "found.json"]
-        result = subprocess.run(
-            [*command, str(Path(__file__).with_name("ranks.py")), *map(str, files)],
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            timeout=1500,
-        )
-        assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+        launch.script(Path(__file__).with_name("ranks.py"), *files, ranks=ranks)
         return json.loads(files[-1].read_text())
 
-    return launch
+    return train
 
 
 @pytest.fixture(scope="module")
-def one(launch: Launch) -> Found:
-    return launch(1, {"same": SAME, "accumulated": ACCUMULATED, "four": {**ACCUMULATED, "global_train_batch_size": 4}})
+def one(train: Train) -> Found:
+    return train(1, {"same": SAME, "accumulated": ACCUMULATED, "four": {**ACCUMULATED, "global_train_batch_size": 4}})
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +72,7 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def two(launch: Launch, one: Found, llama: dict[str, Any]) -> Found:
+def two(train: Train, one: Found, llama: dict[str, Any]) -> Found:
     runs: dict[str, dict[str, Any]] = {
         "ddp": SAME,
         "full": {**SAME, "fsdp_config": FULL},
@@ -97,7 +86,7 @@ def two(launch: Launch, one: Found, llama: dict[str, Any]) -> Found:
         "llama_full": {**SAME, "model": llama, "fsdp_config": FULL},
         "full_auto": {**ACCUMULATED, "fsdp_config": FULL, "device_train_microbatch_size": "auto"},
     }
-    return launch(2, runs)
+    return train(2, runs)
 
 
 @pytest.mark.world_size(2)
@@ -149,13 +138,13 @@ def test_activation_checkpointing_changes_no_bit(two: Found) -> None:
 
 @pytest.mark.slow
 @pytest.mark.world_size(4)
-def test_hybrids_of_two_copies_of_two_parts_train_as_one_rank(launch: Launch, one: Found) -> None:
+def test_hybrids_of_two_copies_of_two_parts_train_as_one_rank(train: Train, one: Found) -> None:
     four = {"global_train_batch_size": 4, "device_train_microbatch_size": 1}
     runs: dict[str, dict[str, Any]] = {"full": {**four, "fsdp_config": FULL}}
     for name, strategy in {"hybrid": "HYBRID_SHARD", "hybrid_grad_op": "_HYBRID_SHARD_ZERO2"}.items():
         section = {"sharding_strategy": strategy, "data_parallel_replicate_degree": 2}
         runs[name] = {**four, "fsdp_config": section}
-    found = launch(4, runs)
+    found = train(4, runs)
     for run in found.values():
         assert run["losses"] == pytest.approx(one["four"]["losses"], rel=1e-6)
         assert run["norms"] == pytest.approx(one["four"]["norms"], rel=1e-5)
@@ -165,10 +154,10 @@ def test_hybrids_of_two_copies_of_two_parts_train_as_one_rank(launch: Launch, on
 
 @pytest.mark.slow
 @pytest.mark.world_size(2)
-def test_fsdp1_trains_to_the_same_bit_too(launch: Launch, one: Found) -> None:
+def test_fsdp1_trains_to_the_same_bit_too(train: Train, one: Found) -> None:
     """On CPU, which takes stand-ins for what Composer asks of a GPU; see ranks.py."""
     sections = {"full": FULL, "grad_op": GRAD_OP}
-    found = launch(2, {name: {**SAME, "fsdp_config": {**own, "version": 1}} for name, own in sections.items()})
+    found = train(2, {name: {**SAME, "fsdp_config": {**own, "version": 1}} for name, own in sections.items()})
     for run in found.values():
         assert run["last"] == one["same"]["last"]
         assert run["norms"] == pytest.approx(one["same"]["norms"], rel=1e-6)
