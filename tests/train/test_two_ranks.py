@@ -95,9 +95,9 @@ def test_fsdp2_with_dropout_resumes_with_the_same_losses(found: dict[str, Rows])
 @pytest.mark.slow
 @pytest.mark.world_size(2)
 @pytest.mark.skipif(not has_compiler(), reason="torch.compile needs a C++ compiler on CPU")
-def test_compiled_blocks_train_and_resume_alike_under_ddp_and_fsdp2(settings: dict[str, Any]) -> None:
+def test_compiled_blocks_train_and_resume_alike_under_ddp_and_fsdp2(launch: Any, settings: dict[str, Any]) -> None:
     folder = Path(settings["save_folder"]) / "compiled"
-    found = launched({**settings, "compile": {"mode": "block"}, "save_folder": str(folder)})
+    found = launched(launch, {**settings, "compile": {"mode": "block"}, "save_folder": str(folder)})
     for kind in ("ddp", "sharded"):
         assert losses(found[kind]) == pytest.approx(losses(found["plain"]), rel=1e-4)
         assert losses(found[f"{kind}_resumed"]) == losses(found[kind])
