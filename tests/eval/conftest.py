@@ -1,5 +1,8 @@
 """What the tests of the evaluation share: one running judge, HumanEval's problems."""
 
+import runpy
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +13,31 @@ from codelm.eval.benchmarks import humaneval
 from codelm.eval.judge.pool import JudgePool
 from codelm.eval.judge.verdict import Job
 from codelm.tokenizer_training import train_tokenizer
+
+
+@pytest.fixture
+def run_recipe(monkeypatch, capsys):
+    """Run a recipe of eval/ in this process: (exit code, stdout, stderr)."""
+    folder = Path(__file__).parents[2] / "eval"
+
+    def call(name, *arguments):
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        monkeypatch.syspath_prepend(str(folder))
+        mine = [path.stem for path in folder.glob("*.py")]  # recipes import each other by these names
+        kept = {name: sys.modules.pop(name) for name in mine if name in sys.modules}
+        try:
+            runpy.run_path(str(folder / name), run_name="__main__")
+            code = 0
+        except SystemExit as stop:
+            code = stop.code
+        finally:
+            for name in mine:
+                sys.modules.pop(name, None)
+            sys.modules.update(kept)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
 
 
 @pytest.fixture(scope="session")

@@ -2,12 +2,12 @@
 
 import json
 import os
-import runpy
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -33,27 +33,8 @@ def checkpoint(tokenizer, tmp_path_factory):
 
 
 @pytest.fixture
-def recipe(monkeypatch, capsys):
-    """Run the recipe in this process: (exit code, stdout, stderr)."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["main.py", *map(str, arguments)])
-        monkeypatch.syspath_prepend(str(RECIPE.parent))
-        mine = ("progress", "report")
-        kept = {name: sys.modules.pop(name) for name in mine if name in sys.modules}
-        try:
-            runpy.run_path(str(RECIPE), run_name="__main__")
-            code = 0
-        except SystemExit as stop:
-            code = stop.code
-        finally:
-            for name in mine:
-                sys.modules.pop(name, None)
-            sys.modules.update(kept)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
+def recipe(run_recipe):
+    return partial(run_recipe, "main.py")
 
 
 def _small(checkpoint, folder):

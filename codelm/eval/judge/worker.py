@@ -320,7 +320,11 @@ def main() -> None:
     """Answer lines on stdin until it ends."""
     library = prepare_interpreter()
     settings = json.loads(sys.stdin.readline())
-    worker = Worker(Limits(**settings["limits"]), library)
+    serve(Worker(Limits(**settings["limits"]), library))
+
+
+def serve(worker: Any) -> None:
+    """Say how a worker isolates, then answer each job on stdin with its verdict, a line of JSON each; close it."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # by way of `finally`, so that nothing is left
     try:
         _reply({"isolation": worker.isolation.to_dict(), "home": worker.home})

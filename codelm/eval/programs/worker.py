@@ -22,7 +22,7 @@ if __name__ == "__main__":
         _ROOT = os.path.dirname(_ROOT)
     sys.path.insert(0, _ROOT)
 
-from codelm.eval.judge.worker import empty
+from codelm.eval.judge.worker import empty, serve
 from codelm.eval.programs.marker import PLACEHOLDER
 from codelm.eval.programs.reading import readable_paths
 from codelm.eval.programs.watch import Ended, watch
@@ -208,19 +208,7 @@ def main() -> None:
     settings = json.loads(sys.stdin.readline())
     if sys.platform == "linux":
         kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
-    worker = Worker(Limits(**settings["limits"]), settings["toolchain"])
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # by way of `finally`, so that nothing is left
-    try:
-        _reply({"isolation": worker.isolation.to_dict(), "home": worker.home})
-        for line in sys.stdin:
-            _reply(worker.judge(json.loads(line)))
-    finally:
-        worker.close()
-
-
-def _reply(message: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(message) + "\n")
-    sys.stdout.flush()
+    serve(Worker(Limits(**settings["limits"]), settings["toolchain"]))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import json
 import runpy
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -27,27 +28,8 @@ def checkpoints(tokenizer, tmp_path_factory):
 
 
 @pytest.fixture
-def recipe(monkeypatch, capsys):
-    """Run the recipe in this process: (exit code, stdout, stderr)."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["compare.py", *map(str, arguments)])
-        monkeypatch.syspath_prepend(str(ROOT / "eval"))
-        mine = ("main", "progress", "report", "processes", "auditing")
-        kept = {name: sys.modules.pop(name) for name in mine if name in sys.modules}
-        try:
-            runpy.run_path(str(ROOT / "eval" / "compare.py"), run_name="__main__")
-            code = 0
-        except SystemExit as stop:
-            code = stop.code
-        finally:
-            for name in mine:
-                sys.modules.pop(name, None)
-            sys.modules.update(kept)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
+def recipe(run_recipe):
+    return partial(run_recipe, "compare.py")
 
 
 def test_two_checkpoints_are_evaluated_once_and_compared(recipe, checkpoints, tmp_path):
