@@ -13,6 +13,7 @@ from typing import Any
 
 from codelm.console import setup_logging
 from codelm.errors import EvaluationError, exit_on_error
+from codelm.startup import many_imports
 
 CURSOR = "<CURSOR>"
 _EXAMPLES = f"""
@@ -44,10 +45,11 @@ def main() -> None:
     setup_logging()
 
     # torch and transformers take seconds to import: only once the command line is known to be good.
-    import torch
+    with many_imports():
+        import torch
 
-    from codelm.model.generation import generate
-    from codelm.model.pretrained import load
+        from codelm.model.generation import generate
+        from codelm.model.pretrained import load
 
     device = ("cuda" if torch.cuda.is_available() else "cpu") if args.device == "auto" else args.device
     try:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from codelm.console import setup_logging
 from codelm.errors import CheckpointError, exit_on_error
+from codelm.startup import many_imports
 
 
 @exit_on_error
@@ -15,9 +16,10 @@ def main() -> None:
         raise CheckpointError(f"{args.output} already exists; name another folder or remove it")
 
     # torch and transformers take seconds to import: only once the command line is known to be good.
-    import torch
+    with many_imports():
+        import torch
 
-    from codelm.export.export import FORMATS, export
+        from codelm.export.export import FORMATS, export
 
     exported = export(
         args.checkpoint,

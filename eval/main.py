@@ -19,6 +19,7 @@ from codelm.config.evaluation.sandbox import SandboxSection
 from codelm.config.evaluation.tasks import HumanEvalSection, MultiplELanguage, MultiplESection, TasksSection
 from codelm.console import setup_logging
 from codelm.errors import EvaluationError, exit_on_error
+from codelm.startup import many_imports
 
 if TYPE_CHECKING:
     from codelm.eval.problem import Benchmark
@@ -65,12 +66,13 @@ def evaluate(config: EvalConfig, dry_run: bool) -> None:
 def _evaluate(config: EvalConfig, benchmarks: dict[str, Benchmark], dry_run: bool) -> list[str]:
     """Evaluate; what had to be left out."""
     # torch and transformers take seconds to import: only once the configuration is known to be good.
-    from processes import join_processes
-    from progress import ProgressBars
-    from report import print_result
+    with many_imports():
+        from processes import join_processes
+        from progress import ProgressBars
+        from report import print_result
 
-    from codelm.eval import run
-    from codelm.eval.prompts import why_not
+        from codelm.eval import run
+        from codelm.eval.prompts import why_not
 
     sections, left_out = config.tasks.chosen(), []
     model, tokenizer = load_model(config.model)
@@ -98,9 +100,10 @@ def _evaluate(config: EvalConfig, benchmarks: dict[str, Benchmark], dry_run: boo
 
 def load_model(section: EvalModelSection) -> tuple[Any, Any]:
     """Model and tokenizer of the checkpoint, on this process's device."""
-    import torch
+    with many_imports():
+        import torch
 
-    from codelm.model.pretrained import load
+        from codelm.model.pretrained import load
 
     device = section.device.replace("gpu", "cuda")
     if device == "auto":

@@ -15,6 +15,7 @@ FLOORS = {
     "html": 0,
     "languages": 0,
     "spdx": 0,
+    "startup": 0,
     "tokenizer": 1,
     "tokenizer_base": 1,
     "tokenizer_json": 1,

@@ -6,6 +6,7 @@ from codelm.config.cli import parse_command_line
 from codelm.config.train import TrainConfig
 from codelm.console import is_rank_zero, setup_logging
 from codelm.errors import exit_on_error
+from codelm.startup import many_imports
 
 
 @exit_on_error
@@ -15,7 +16,8 @@ def main() -> None:
     setup_logging()
 
     # torch and Composer take seconds to import: only once the configuration is known to be good.
-    from codelm.train.run import dry_run, train
+    with many_imports():
+        from codelm.train.run import dry_run, train
 
     if command.dry_run:
         for line in dry_run(command.config):

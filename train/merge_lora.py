@@ -9,6 +9,7 @@ from pathlib import Path
 
 from codelm.console import setup_logging
 from codelm.errors import CheckpointError, exit_on_error
+from codelm.startup import many_imports
 
 
 @exit_on_error
@@ -23,11 +24,12 @@ def main() -> None:
     setup_logging()
 
     # torch and transformers take seconds to import: only once the command line is known to be good.
-    import torch
+    with many_imports():
+        import torch
 
-    from codelm.model.adapters import base_of, holds_adapters
-    from codelm.model.lineage import lineage, write_lineage
-    from codelm.model.pretrained import checkpoint_folder, load, save_transformers
+        from codelm.model.adapters import base_of, holds_adapters
+        from codelm.model.lineage import lineage, write_lineage
+        from codelm.model.pretrained import checkpoint_folder, load, save_transformers
 
     folder = checkpoint_folder(arguments.checkpoint)
     if not holds_adapters(folder):

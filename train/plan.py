@@ -14,6 +14,7 @@ from codelm.config.cli import parse_command_line
 from codelm.config.train import TrainConfig
 from codelm.console import setup_logging
 from codelm.errors import ConfigError, exit_on_error
+from codelm.startup import many_imports
 
 _KEYS: dict[str, tuple[type, Any]] = {
     "gpu": (str, "a100-80gb"),
@@ -32,10 +33,11 @@ def main() -> None:
     setup_logging()
 
     # torch takes seconds to import: only once the input is known to be good.
-    from plan_table import print_plan
+    with many_imports():
+        from plan_table import print_plan
 
-    from codelm.train.planning.machine import CPU, gpus, processor
-    from codelm.train.planning.plan import make_plan
+        from codelm.train.planning.machine import CPU, gpus, processor
+        from codelm.train.planning.plan import make_plan
 
     if own["gpu"] == CPU:
         from codelm.train.planning.process import training_process_bytes

@@ -7,9 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from codelm.errors import EvaluationError
 
 Row = dict[str, Any]
@@ -58,18 +55,29 @@ def _read(file: Path, where: str) -> list[Row]:
         raise EvaluationError(f"{where} is not {_kinds()}")
     try:
         if name.endswith(".parquet"):
-            rows = pq.read_table(file).to_pylist()
+            rows = _parquet(file)
         else:
             data = file.read_bytes()
             text = (gzip.decompress(data) if name.endswith(".gz") else data).decode("utf-8")
             # Not splitlines(), which also splits at characters that JSON leaves as they are.
             lines = [line for line in text.split("\n") if line.strip()]
             rows = json.loads(text) if name.endswith(".json") else [json.loads(line) for line in lines]
-    except (OSError, EOFError, zlib.error, ValueError, pa.ArrowException) as error:
+    except (OSError, EOFError, zlib.error, ValueError) as error:
         raise EvaluationError(f"{where} cannot be read ({error}); copy it again") from None
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
         raise EvaluationError(f"{where} holds no problems: a JSON object for each is needed")
     return rows
+
+
+def _parquet(file: Path) -> list[Row]:
+    # Few benchmarks are Parquet, and every training run imports this module.
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.read_table(file).to_pylist()
+    except pa.ArrowException as error:
+        raise ValueError(str(error)) from None
 
 
 def _from_hub(place: str, benchmark: str, parts: Sequence[str]) -> list[Row]:
