@@ -1,6 +1,10 @@
 """Evaluations during training: on two ranks with unequal work under FSDP2, through failures, without a trace in it."""
 
+import inspect
 import json
+import json.scanner
+import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +17,9 @@ from codelm.config.train import TrainConfig
 from codelm.config.training.callbacks import CodeEvalSection
 from codelm.eval.benchmarks import humaneval
 from codelm.eval.problem import Benchmark
+from codelm.eval.repository.build import build
+from codelm.eval.repository.gates import GateSettings
+from codelm.eval.repository.settings import BuildSettings
 from codelm.train import assemble
 from codelm.train.callbacks import code_eval
 from codelm.train.callbacks.code_eval import CodeEval, Evaluated
@@ -64,6 +71,54 @@ def test_one_process_trains_alike_and_logs_each_result_as_of_its_batch(
     train(train_config(**short, save_folder=str(tmp_path / "with"), callbacks=section))
     assert losses(rows_of(tmp_path / "with")) == losses(rows_of(tmp_path / "without"))
     assert sorted(row["batch"] for row in rows_of(tmp_path / "with") if "eval/humaneval/pass@1" in row) == [2, 4]
+
+
+REPOSITORY = {
+    "till.py": """
+        def total(prices):
+            result = 0
+            for price in prices:
+                result += price
+            return result
+    """,
+    # Alone long enough to be held out.
+    "scanner.py": inspect.getsource(json.scanner),
+    "test_till.py": """
+        from till import total
+
+        def test_total():
+            assert total([1, 2, 3]) == 6
+    """,
+}
+
+
+@pytest.fixture
+def own_benchmark(tmp_path: Path) -> Path:
+    """A benchmark built of a repository: a file of it held out, a function of another judged by its test."""
+    for name, text in REPOSITORY.items():
+        (tmp_path / "shop" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "shop" / name).write_text(textwrap.dedent(text).lstrip())
+    settings = BuildSettings(repeats=2, held_out=0.5, gates=GateSettings(mutants=2))
+    built = build(str(tmp_path / "shop"), sys.executable, tmp_path / "bench", settings, workers=1)
+    assert built.gates["body"]["kept"] == 1
+    assert built.held_out["python"]["files"] == 1
+    return built.folder
+
+
+def test_the_user_s_own_repository_is_judged_beside_training(
+    train_config: Callable[..., TrainConfig], own_benchmark: Path, tmp_path: Path
+) -> None:
+    tasks = {
+        "repository": {"shop": {"path": str(own_benchmark), "max_new_tokens": 8}},
+        "held_out": {"files": {"path": str(own_benchmark), "max_new_tokens": 8}},
+    }
+    section = {"code_eval": {"interval": "2ba", "tasks": tasks, "sandbox": {"num_workers": 1}}}
+    train(train_config(max_duration="4ba", eval_data={}, save_folder=str(tmp_path / "run"), callbacks=section))
+    rows = rows_of(tmp_path / "run")
+    for metric in ("eval/shop/pass@1", "eval/files/bits_per_byte"):
+        assert sorted(row["batch"] for row in rows if metric in row) == [2, 4], metric
+    (verdicts,) = (tmp_path / "run/code_eval/ba000004/shop").glob("verdicts.*.jsonl")
+    assert {json.loads(line)["judge"] for line in verdicts.read_text().splitlines()} == {"in_process"}
 
 
 def test_what_fails_on_a_rank_is_a_warning(
