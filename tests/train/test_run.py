@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, MptForCausalLM
 
 from codelm.config.train import TrainConfig
-from codelm.errors import CheckpointError, CodelmError, ConfigError, DataError, TokenizerError
+from codelm.errors import CheckpointError, CodelmError, ConfigError, DataError, EnvironmentFailure, TokenizerError
 from codelm.model import ReplitCodeForCausalLM
 from codelm.tokenizer import load_tokenizer
 from codelm.tokenizer_training import train_tokenizer
@@ -219,6 +219,12 @@ def test_data_that_is_not_there(train_config: Make, tmp_path: Path) -> None:
 def test_another_sequence_length(train_config: Make) -> None:
     with pytest.raises(DataError, match="set max_seq_len=256"):
         train(train_config(max_seq_len=128))
+
+
+def test_a_save_folder_that_cannot_be(train_config: Make, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EnvironmentFailure, match=r"save_folder: .*file/run cannot be made \(Not a directory\)"):
+        train(train_config(save_folder=str(tmp_path / "file" / "run")))
 
 
 def test_a_gpu_that_is_not_there(train_config: Make) -> None:
