@@ -91,7 +91,9 @@ def _train(config: TrainConfig) -> Path:
     try:
         save_folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise EnvironmentFailure(f"save_folder: {save_folder} cannot be made ({error.strerror}); name another") from None
+        raise EnvironmentFailure(
+            f"save_folder: {save_folder} cannot be made ({error.strerror}); name another"
+        ) from None
     if not os.access(save_folder, os.W_OK):
         raise EnvironmentFailure(f"save_folder: {save_folder} cannot be written; make it writable or name another")
     dist.initialize_dist(composer_args.device(config), timeout=_PATIENCE_SECONDS)
