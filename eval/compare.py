@@ -1,6 +1,7 @@
 """Compare evaluations, or checkpoints, with the first of them (docs/comparing.md):
 
-    python eval/compare.py runs/base/eval runs/tuned/eval -o runs/compared
+    python eval/compare.py runs/base/eval runs/tuned/eval
+    python eval/compare.py BASE TUNED --benchmarks repo,humaneval
     python eval/compare.py base=BASE tuned=TUNED --yaml yamls/eval/python.yaml -o runs/compared
 
 Leaves compare.html (one page that needs nothing else), compare.md and compare.json. Checkpoints are evaluated first as
@@ -16,8 +17,9 @@ from typing import TYPE_CHECKING
 
 from auditing import add_flags, audit_systems, open_audit, replay
 
-from codelm.config.evaluation.tasks import MultiplESection, TasksSection
+from codelm.config.evaluation.tasks import MultiplESection, TaskSection, TasksSection
 from codelm.config.load import load_config
+from codelm.config.suggest import closest
 from codelm.console import setup_logging
 from codelm.errors import EvaluationError, end_in_order_on_sigterm, exit_on_error
 from codelm.eval.compare.changes import OWN
@@ -25,9 +27,13 @@ from codelm.eval.compare.comparable import check_comparable
 from codelm.eval.compare.comparison import compare, write
 from codelm.eval.compare.folders import is_results_folder, names_of, read_system
 from codelm.eval.compare.story import tell, title_of
+from codelm.startup import many_imports
 
 if TYPE_CHECKING:
     from codelm.config.eval import EvalConfig
+
+OUTPUT = "runs/compared"
+YAML = "yamls/eval/repository.yaml"
 
 
 @exit_on_error
@@ -37,13 +43,10 @@ def main() -> None:
     end_in_order_on_sigterm()
     named, audited = names_of(arguments.systems), open_audit(arguments)
     wanted = _words(arguments.benchmarks)
-    folders, left_out = {}, []
-    for name, path in named:
-        if is_results_folder(Path(path)):
-            folders[name] = Path(path)
-        else:
-            folders[name] = arguments.output / name
-            left_out += evaluate(name, path, folders[name], arguments)
+    checkpoints = {name: path for name, path in named if not is_results_folder(Path(path))}
+    configs = check(checkpoints, arguments)
+    left_out = [sentence for name, config in configs.items() for sentence in evaluate(name, config)]
+    folders = {name: arguments.output / name if name in checkpoints else Path(path) for name, path in named}
     systems = [read_system(name, folder, wanted, arguments.profile) for name, folder in folders.items()]
     check_comparable(systems, _words(arguments.allow))
     if arguments.replay:
@@ -59,20 +62,34 @@ def main() -> None:
         raise EvaluationError("; ".join(left_out))
 
 
-def evaluate(name: str, checkpoint: str, folder: Path, arguments: argparse.Namespace) -> list[str]:
-    """Evaluate a checkpoint as the YAML says, where that is not done yet; what had to be left out."""
-    from main import evaluate as evaluate_checkpoint
-
+def check(checkpoints: dict[str, str], arguments: argparse.Namespace) -> dict[str, EvalConfig]:
+    """How each checkpoint is evaluated; refused is what would fail after hours, when it is the last one's turn."""
+    if not checkpoints:
+        return {}
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise EvaluationError(
             "comparing is for one process: evaluate the checkpoints with `composer eval/main.py …` and compare their"
             " output folders"
         )
-    config = config_of(checkpoint, folder, arguments)
+    configs = {name: config_of(path, arguments.output / name, arguments) for name, path in checkpoints.items()}
+
+    # torch and transformers take seconds to import: only once the words of the command line are known to be good.
+    with many_imports():
+        from codelm.model.pretrained import checkpoint_folder
+
+    for path in checkpoints.values():
+        checkpoint_folder(path)
+    return configs
+
+
+def evaluate(name: str, config: EvalConfig) -> list[str]:
+    """Evaluate a checkpoint, where that is not done yet; what had to be left out."""
+    from main import evaluate as evaluate_checkpoint
+
     try:
         evaluate_checkpoint(config, dry_run=False)
     except EvaluationError as error:
-        if not is_results_folder(folder):
+        if not is_results_folder(Path(config.output_folder)):
             raise
         return [f"{name}: {error}"]
     return []
@@ -80,23 +97,23 @@ def evaluate(name: str, checkpoint: str, folder: Path, arguments: argparse.Names
 
 def config_of(checkpoint: str, folder: Path, arguments: argparse.Namespace) -> EvalConfig:
     """The YAML with this checkpoint, this folder, and of its tasks those that are wanted."""
-    if arguments.yaml is None:
-        raise EvaluationError(
-            f"{checkpoint} holds no evaluation; if it is a checkpoint, say with --yaml FILE what to evaluate it on,"
-            " such as --yaml yamls/eval/python.yaml"
-        )
     own = [f"model.path={checkpoint}", f"output_folder={folder}"]
     config: EvalConfig = load_config("eval", arguments.yaml, [*arguments.set, *own])
-    kept = {
-        task
-        for task, section in config.tasks.chosen().items()
-        if not (wanted := _words(arguments.benchmarks))
-        or any(task.startswith(begin) or (section.group or "").startswith(begin) for begin in wanted)
-    }
-    if not kept:
-        known = ", ".join(config.tasks.chosen())
-        raise EvaluationError(f"--benchmarks {arguments.benchmarks}: {arguments.yaml} has {known}")
-    return config.model_copy(update={"tasks": only(config.tasks, kept)})
+    chosen = config.tasks.chosen()
+    wanted = _words(arguments.benchmarks)
+    begun = {begin: {name for name, task in chosen.items() if _begins(name, task, begin)} for begin in wanted}
+    for begin, names in begun.items():
+        if not names:
+            meant = closest(begin, chosen)
+            hint = f"did you mean {meant}?" if meant else f"it has {', '.join(chosen)}"
+            raise EvaluationError(f"--benchmarks {begin}: {arguments.yaml} has no such benchmark; {hint}")
+    if not wanted:
+        return config
+    return config.model_copy(update={"tasks": only(config.tasks, set[str]().union(*begun.values()))})
+
+
+def _begins(name: str, task: TaskSection, begin: str) -> bool:
+    return name.startswith(begin) or (task.group or "").startswith(begin)
 
 
 def only(tasks: TasksSection, kept: set[str]) -> TasksSection:
@@ -119,13 +136,14 @@ def parse() -> argparse.Namespace:
     add = parser.add_argument
     add("systems", nargs="+", metavar="[NAME=]PATH", help="output folders of eval/main.py, or checkpoints; the others"
         " are compared with the first")  # fmt: skip
-    add("-o", "--output", required=True, type=Path, help="a folder for the page, and for evaluations of checkpoints")
+    add("-o", "--output", default=OUTPUT, type=Path, help="a folder for the page, and for evaluations of checkpoints"
+        " (%(default)s)")  # fmt: skip
     add("--benchmarks", default="", help="only these, by how their names begin, such as repo,humaneval")
     add("--own", default="", help=f"benchmarks that are your own code, by how they begin ({','.join(OWN)})")
     add("--profile", help="score with this post-processing profile, not with the one used last")
     add("--allow", default="", help="settings that may differ, such as max_new_tokens")
     add("--examples", type=int, default=5, help="problems gained and lost that are shown, of each (%(default)s)")
-    add("--yaml", help="what checkpoints are evaluated on")
+    add("--yaml", default=YAML, help="what checkpoints are evaluated on (%(default)s)")
     add("--set", action="append", default=[], metavar="key=value", help="laid over the YAML; may be repeated")
     add_flags(parser)
     arguments = parser.parse_args()

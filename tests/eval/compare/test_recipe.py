@@ -92,10 +92,15 @@ def test_forgetting_memorisation_and_contamination_are_on_the_page(
     [
         (["{base}"], "name at least two evaluations or checkpoints"),
         (["{base}", "{base}"], "write NAME=PATH to tell them apart"),
-        (["{base}", "b=absent"], "absent holds no evaluation; if it is a checkpoint, say with --yaml FILE"),
+        (["{base}", "b=./absent"], "there is no checkpoint at"),
         (["{base}", "b={base}/absent", "--yaml", str(YAML)], "there is no checkpoint at"),
         (["{base}", "{other}"], "max_new_tokens was 512 for base and 64 for other"),
         (["{base}", "{other}", "--benchmarks", "humanevla"], "did you mean humaneval?"),
+        # Before anything is evaluated, though one of the two names is right.
+        (
+            ["{base}", "b=absent", "--benchmarks", "repo,humanevla"],
+            "repository.yaml has no such benchmark; did you mean h",
+        ),
         (["{base}", "{other}", "--canaries", "x"], "--canaries needs --audit CORPUS"),
         (["{base}", "{other}", "--audit", "{base}"], "there is no prepared data at"),
         (["{base}", "{other}", "--profile", "bigcode"], "was never scored with the profile bigcode"),
