@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from codelm.data.licences.detect import header_of
 from codelm.errors import DataError
 
 _AT_HAND = "humaneval"
@@ -50,7 +51,8 @@ def load_problems(benchmark: str) -> list[Problem]:
 
     A line of a file is a problem when it has one of the fields of HumanEval (prompt, canonical_solution, test), MBPP
     (text, code, test_list), MultiPL-E (prompt, tests), or `text`, `content`, `question`, `solution`, `reference`. A
-    line's own `benchmark` goes before the file's name: so do those of a repository benchmark's manifest.
+    line's own `benchmark` goes before the file's name: so do those of a repository benchmark's manifest. Of a file that
+    it holds out, what stands above the first code is not looked for: a licence's notice heads other files too.
 
     Raises:
         DataError: the file is absent, cannot be read, or a line is no problem; `mbpp` and `multipl-e` are names of
@@ -101,6 +103,8 @@ def _problem(fields: Any, benchmark: str, number: int) -> Problem:
     statement, solution = _first(fields, _STATEMENTS), _first(fields, _SOLUTIONS)
     if not statement and not solution:
         raise KeyError(f"none of the fields {', '.join(_STATEMENTS + _SOLUTIONS)}")
+    if fields.get("row") == "file":
+        solution = solution[len(header_of(solution)) :]
     id = next((fields[key] for key in _IDS if fields.get(key) is not None), number)
     named = _first(fields, ("benchmark",)) or benchmark
     return Problem(named, str(id), statement, textwrap.dedent(solution), _first(fields, _TESTS))

@@ -49,6 +49,12 @@ _FOLDERS = frozenset({"licenses", "licences", "license", "licence"})
 _TEXT_ENDINGS = re.compile(r"\.(?:txt|md|rst|html|markdown|adoc|text|asc)$")
 
 
+def header_of(text: str) -> str:
+    """What stands at a file's head before its first code: comments, docstring, declarations such as `<?php`."""
+    match = _HEADER.match(text)
+    return match[0] if match else ""
+
+
 def header_licence(text: str) -> str | None:
     """The licence that a file's first comments state, or None.
 
@@ -58,8 +64,7 @@ def header_licence(text: str) -> str | None:
     head = text[:_HEAD]
     if "SPDX-" in head and (tagged := _tagged(head)):
         return tagged
-    match = _HEADER.match(head)
-    header = match[0] if match else ""
+    header = header_of(head)
     if _speaks_of_licences(header.lower()) and (stated := _stated(header)):
         return stated
     if "__licen" in head and (named := _PYTHON_NAME.search(head)):
@@ -75,7 +80,7 @@ def file_licence(text: str, repository: str | None) -> str | None:
 
 def is_licence_file(path: str) -> bool:
     """Whether `repository_licence` wants to read the file at a path inside the repository."""
-    return is_metadata_file(path) or _is_licence_text(path)
+    return is_metadata_file(path) or is_licence_text(path)
 
 
 def repository_licence(files: Mapping[str, str]) -> str | None:
@@ -102,7 +107,7 @@ def licences_by_folder(files: Mapping[str, str]) -> dict[str, str]:
                 metadata.setdefault(governed, []).append(stated)
         elif pure.parent.name.lower() in _FOLDERS:
             of_folder.setdefault(_name(pure.parent.parent), {})[pure.name] = files[path]
-        elif _is_licence_text(path):
+        elif is_licence_text(path):
             texts.setdefault(folder, {})[pure.name] = files[path]
     found: dict[str, str] = {}
     for folder in sorted({*texts, *of_folder, *metadata}):
@@ -162,7 +167,8 @@ def _name(folder: PurePosixPath) -> str:
     return "" if str(folder) == "." else str(folder)
 
 
-def _is_licence_text(path: str) -> bool:
+def is_licence_text(path: str) -> bool:
+    """Whether a file holds the text of a licence, by its name or its folder's."""
     pure = PurePosixPath(path)
     name = pure.name.lower()
     language = language_of(path)

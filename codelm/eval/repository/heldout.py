@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from codelm.data.licences.detect import header_of, is_licence_text
 from codelm.data.rules.generated import generated_by
 from codelm.data.rules.vendored import generated_by_name, vendored_by
 from codelm.data.sources.notebooks import notebook_text
@@ -59,7 +60,10 @@ class HeldOut:
 
 
 def hold_out(repository: Repository, share: float, most: int, seed: int) -> list[HeldOut]:
-    """Draw files of each language by a hash of their paths: a share of them, at least one, at most `most`."""
+    """Draw files of each language by a hash of their paths: a share, at most `most`, at least one unless it is 0.
+
+    Texts of licences, and files of little more than a header, are not drawn: everybody has them.
+    """
     return draw(repository.root, repository.files, share, most, seed)
 
 
@@ -72,12 +76,12 @@ def draw(root: Path, files: Iterable[str], share: float, most: int, seed: int) -
     by_language: defaultdict[str, list[str]] = defaultdict(list)
     for path in files:
         language = language_of(path)
-        if language is not None and not vendored_by(path) and not generated_by_name(path):
+        if language is not None and not (vendored_by(path) or generated_by_name(path) or is_licence_text(path)):
             by_language[language.name].append(path)
     held = []
     for language in LANGUAGES:
         paths = sorted(by_language[language], key=lambda path: _hash(seed, path))
-        wanted = min(most, max(1, round(share * len(paths))))
+        wanted = min(most, max(1, round(share * len(paths)))) if share else 0
         held += list(_readable(root, paths, language, seed, wanted))
     return held
 
@@ -89,7 +93,9 @@ def _readable(root: Path, paths: list[str], language: str, seed: int, wanted: in
         text = read_text(root / path)
         if text is not None and language == "jupyter":
             text = notebook_text(text)
-        if text is None or not _MIN_CHARACTERS <= len(text) <= _MAX_CHARACTERS or generated_by(text, language):
+        if text is None or len(text) > _MAX_CHARACTERS or generated_by(text, language):
+            continue
+        if len(text) - len(header_of(text)) < _MIN_CHARACTERS:
             continue
         if max(map(len, text.split("\n"))) <= _MAX_LINE:
             wanted -= 1
