@@ -1,6 +1,8 @@
 """What runs in the repository's interpreter: the copy that is put back, and the tracer of lines."""
 
 import os
+import shutil
+import stat
 import sys
 from pathlib import Path
 
@@ -29,21 +31,26 @@ def tree(tmp_path):
     (pristine / "pkg" / "b.py").write_text("two = 2\n")
     (pristine / "pkg" / "__pycache__" / "a.cpython-311.pyc").write_bytes(b"compiled")
     (pristine / "link.py").symlink_to("pkg/a.py")
+    (pristine / "pkg" / "data").mkdir(mode=0o750)
     (tmp_path / "stash").mkdir()
     return Tree(str(pristine), str(tmp_path / "copy"), str(tmp_path / "stash"), None)
 
 
 def contents(folder):
     return {
-        str(path.relative_to(folder)): os.readlink(path) if path.is_symlink() else path.read_bytes()
-        for path in sorted(Path(folder).rglob("*"))
-        if path.is_symlink() or path.is_file()
+        str(path.relative_to(folder)): os.readlink(path)
+        if path.is_symlink()
+        else path.read_bytes()
+        if path.is_file()
+        else stat.S_IMODE(path.stat().st_mode)
+        for path in [Path(folder), *sorted(Path(folder).rglob("*"))]
     }
 
 
 def test_a_splice_takes_away_what_was_there_and_what_was_compiled_of_it(tree):
     tree.splice({"pkg/a.py": "one = 3\n"})
-    assert contents(tree.folder) == {"link.py": "pkg/a.py", "pkg/a.py": b"one = 3\n", "pkg/b.py": b"two = 2\n"}
+    files = {path: what for path, what in contents(tree.folder).items() if not isinstance(what, int)}
+    assert files == {"link.py": "pkg/a.py", "pkg/a.py": b"one = 3\n", "pkg/b.py": b"two = 2\n"}
     assert tree.restore() == 0
     assert contents(tree.folder) == contents(tree.pristine)
 
@@ -59,8 +66,31 @@ def test_a_splice_takes_away_what_was_there_and_what_was_compiled_of_it(tree):
         (lambda copy: [os.rename(copy / "pkg", copy / "moved"), os.symlink("/etc", copy / "pkg")], 3),
         (lambda copy: [(copy / "pkg/a.py").unlink(), (copy / "pkg/a.py").mkdir(), (copy / "pkg/a.py/x").touch()], 1),
         (lambda copy: os.chmod(copy / "pkg/b.py", 0), 1),
+        (lambda copy: os.chmod(copy / "pkg", 0), 1),
+        (lambda copy: os.chmod(copy / "pkg", 0o400), 1),
+        (lambda copy: os.chmod(copy, 0o500), 1),
+        (lambda copy: (copy / "out/deep").mkdir(parents=True), 2),
+        (lambda copy: [(copy / "out").mkdir(), (copy / "out/x").touch(), os.chmod(copy / "out", 0o500)], 2),
+        (lambda copy: (copy / "pkg/data").rmdir(), 1),
+        (lambda copy: shutil.rmtree(copy / "pkg"), 4),
     ],
-    ids=["changed", "removed", "made", "compiled", "link", "moved folder", "file now folder", "closed"],
+    ids=[
+        "changed",
+        "removed",
+        "made",
+        "compiled",
+        "link",
+        "moved folder",
+        "file now folder",
+        "closed",
+        "closed folder",
+        "folder that is only listed",
+        "closed top",
+        "empty folders",
+        "read-only folder",
+        "removed folder",
+        "all removed",
+    ],
 )
 def test_whatever_a_job_does_is_undone(tree, ruin, changed):
     tree.splice({"pkg/a.py": "one = 3\n"})

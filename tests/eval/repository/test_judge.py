@@ -55,18 +55,25 @@ def test_what_is_wrong_never_passes(verdict, body, kind):
     assert verdict(body).kind == kind
 
 
-def test_nothing_that_a_completion_does_to_its_copy_outlives_it(verdict):
-    ruin = (
-        "    import glob, os, shutil\n"
+@pytest.mark.parametrize(
+    "ruin",
+    [
         "    open('tests/test_money.py', 'w').write('def test_total(): pass')\n"
         "    open('conftest.py', 'w').write('raise SystemExit')\n"
         "    shutil.rmtree('shop')\n"
-        "    os.symlink('/etc', 'shop')\n"
-        "    return 6\n"
-    )
-    assert verdict(ruin).kind == "failed"
+        "    os.symlink('/etc', 'shop')\n",
+        "    os.makedirs('out/deep')\n    os.chmod('out', 0)\n    os.chmod('shop', 0)\n    os.chmod('.', 0o500)\n",
+    ],
+    ids=["files", "folders"],
+)
+def test_nothing_that_a_completion_does_to_its_copy_outlives_it(verdict, ruin):
+    assert verdict(f"    import os, shutil\n{ruin}    return 6\n").kind == "failed"
     assert verdict("    return 6\n").kind == "failed"
-    good = "    if min(prices) < 0:\n        raise ValueError\n    return rounded(sum(prices) * (1 - discount))\n"
+    good = (
+        "    import os\n    os.makedirs('out', exist_ok=bool(discount or min(prices) < 0))\n"
+        "    if min(prices) < 0:\n        raise ValueError\n    return rounded(sum(prices) * (1 - discount))\n"
+    )
+    assert verdict(good).passed
     assert verdict(good).passed
 
 

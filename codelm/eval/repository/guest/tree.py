@@ -1,6 +1,7 @@
 """A worker's copy of the repository: a job may do with it as it likes, and afterwards it is as it was.
 
-What a job changed is seen in inode, size, and times of modification and change; the last no program can set.
+What a job changed of a file is seen in inode, size, and times of modification and change; the last no program can set.
+Of a folder, mode and owner count: one that is closed would fail the next job, which runs as the same user.
 """
 
 import os
@@ -23,6 +24,12 @@ class _Mark(NamedTuple):
     ctime: int
 
 
+class _Folder(NamedTuple):
+    mode: int
+    user: int
+    group: int
+
+
 class Tree:
     """A copy of `pristine` at `folder`, owned by `user`; `stash` is where the job cannot look."""
 
@@ -34,7 +41,8 @@ class Tree:
             for name in [*folders, *files]:
                 self._give(os.path.join(top, name))
         self.hidden: list[tuple[str, str]] = []
-        self.known = self._look()
+        self.folders: dict[str, _Folder] = {}
+        self.known, self.folders = self._look()
 
     def splice(self, files: "dict[str, str]") -> None:
         """Replace the text of files; the texts that were there, and what was compiled of them, are out of reach."""
@@ -53,10 +61,18 @@ class Tree:
             self._give(place)
 
     def restore(self) -> int:
-        """Put everything back; how many files the job had made, changed or removed besides those spliced."""
+        """Put everything back; how many files and folders, besides those spliced, the job made, changed or removed."""
         spliced = {old for _, old in self.hidden}
-        found = self._look()
+        found, folders = self._look()
         changed = 0
+        for folder, mark in folders.items():
+            if folder not in self.folders:
+                changed += 1
+                if os.path.lexists(folder):  # else it went with the one above it
+                    shutil.rmtree(folder, onerror=_force)
+            elif self.folders[folder] != mark:
+                changed += 1
+                self._reset(folder)
         for path, mark in found.items():
             if self.known.get(path) != mark and path not in spliced:
                 changed += 1
@@ -65,19 +81,21 @@ class Tree:
             changed += 1
             self._put_back(path)
         for aside, old in self.hidden:
-            if os.path.isdir(old) and not os.path.islink(old):
-                shutil.rmtree(old)
             self._make_folders(os.path.dirname(old))
             os.replace(aside, old)
             self.known[old] = _mark(os.lstat(old))
+        missing = [folder for folder in self.folders if folder not in folders]
+        for folder in missing:
+            changed += 1
+            self._make_folders(folder)
+        for folder in missing:  # only now, since one may be read-only
+            self._reset(folder)
         self.hidden = []
         return changed
 
     def _put_back(self, path: str) -> None:
         original = os.path.join(self.pristine, os.path.relpath(path, self.folder))
-        if os.path.isdir(path) and not os.path.islink(path):
-            shutil.rmtree(path)
-        elif os.path.lexists(path):
+        if os.path.lexists(path):
             os.unlink(path)
         if os.path.islink(original) or os.path.isfile(original):
             self._make_folders(os.path.dirname(path))
@@ -91,28 +109,31 @@ class Tree:
         if not os.path.isdir(folder):
             self._make_folders(os.path.dirname(folder))
             os.mkdir(folder)
-            self._give(folder)
+
+    def _reset(self, folder: str) -> None:
+        self._give(folder)
+        os.chmod(folder, self.folders[folder].mode)
 
     def _give(self, path: str) -> None:
         if self.user is not None:
             os.lchown(path, self.user, self.user)
 
-    def _look(self) -> "dict[str, _Mark]":
-        found = {}
-        folders = [self.folder]
-        while folders:
-            folder = folders.pop()
-            try:
-                entries = list(os.scandir(folder))
-            except PermissionError:
-                os.chmod(folder, 0o700)
-                entries = list(os.scandir(folder))
-            for entry in entries:
+    def _look(self) -> "tuple[dict[str, _Mark], dict[str, _Folder]]":
+        found, folders = {}, {}
+        left = [self.folder]
+        while left:
+            folder = left.pop()
+            status = os.lstat(folder)
+            mark = _Folder(stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid)
+            if self.folders and self.folders.get(folder) != mark:
+                os.chmod(folder, 0o700)  # it may be closed to us
+            folders[folder] = mark
+            for entry in os.scandir(folder):
                 if entry.is_dir(follow_symlinks=False):
-                    folders.append(entry.path)
+                    left.append(entry.path)
                 else:
                     found[entry.path] = _mark(entry.stat(follow_symlinks=False))
-        return found
+        return found, folders
 
 
 def _mark(status: os.stat_result) -> _Mark:
