@@ -15,7 +15,7 @@ Verdict = Literal["better", "worse", "unchanged", "too few"]
 OWN = ("repository", "held_out")
 """How the names (or kinds) of benchmarks begin that are the user's own code, unless it is said otherwise."""
 REPLAY = "replay"
-"""So begin the names of held-out files that are not: what the first system knew."""
+"""So begin the names of held-out files that are not, unless named themselves: what the first system knew."""
 _SURE = 0.05
 _FEWEST = 6
 """With five groups, even a change on all of them has a p-value above 0.05."""
@@ -89,9 +89,7 @@ def find_changes(systems: Sequence[System], own: Collection[str] = OWN) -> list[
     found = []
     for name in shared_benchmarks([*systems]):
         evaluated = [system.benchmarks[name] for system in systems]
-        is_own = any(begins(evaluated[0].settings, begin) for begin in own) and not (
-            own == OWN and name.startswith(REPLAY)
-        )
+        is_own = _is_own(evaluated[0], own)
         for metric in sorted(evaluated[0].measures, key=lambda metric: not metric.startswith("pass@")):
             if all(metric in one.measures for one in evaluated):
                 changes = [
@@ -104,6 +102,12 @@ def find_changes(systems: Sequence[System], own: Collection[str] = OWN) -> list[
         found,
         key=lambda change: not any(other.metric == "pass@1" for other in found if other.benchmark == change.benchmark),
     )
+
+
+def _is_own(benchmark: Evaluated, own: Collection[str]) -> bool:
+    if benchmark.name.startswith(REPLAY):
+        return any(benchmark.name.startswith(begin) for begin in own)
+    return any(begins(benchmark.settings, begin) for begin in own)
 
 
 def _change(name: str, metric: str, system: str, own: bool, first: Evaluated, second: Evaluated) -> Change:
