@@ -7,7 +7,7 @@ import ast
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ _MOST_CHARACTERS = {"import": 2000, "sibling": 1500, "retrieved": 2500}
 _SHINGLE = 4
 _TOO_SIMILAR = 0.3
 _WORD = re.compile(r"[A-Za-z_]\w*")
+_DOTTED = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
 
 
 @dataclass(frozen=True)
@@ -83,15 +84,36 @@ class Library:
         return found
 
     def _imported(self, function: Function) -> Iterator[Snippet]:
-        """The heads of definitions that the file imports from the repository and the function's lines name."""
-        used = set(_WORD.findall(function.source.between(function.head, function.first - 1)))
-        used |= set(_WORD.findall(function.source.between(1, function.head - 1)))
-        for node in ast.walk(function.source.tree):
-            if isinstance(node, ast.ImportFrom):
-                path = self.modules.get(_absolute(node, function.source.path, self.modules))
-                for alias in node.names if path else ():
-                    if path and (alias.asname or alias.name) in used:
-                        yield from self._heads(self.sources[path], "import", alias.name)
+        """The heads of what the file imports of the repository, those named near the gap first."""
+        named = _named_above(function)
+        heads = [
+            (named.get(name, len(function.source.lines)), head)
+            for name, path, attribute in self._imports(function, named)
+            for head in self._heads(self.sources[path], "import", attribute)
+        ]
+        yield from (head for _, head in sorted(heads, key=lambda pair: pair[0]))
+
+    def _imports(self, function: Function, named: Iterable[str]) -> Iterator[tuple[str, str, str]]:
+        """What the file calls things of the repository: its name for one, the file that defines it, the name there.
+
+        Of a module that is imported as a whole they are those that are named above the gap: others may be the answer.
+        """
+        modules: dict[str, str] = {}
+        for node in _import_statements(function.source):
+            if function.first <= node.lineno <= function.last:
+                continue
+            package = _absolute(node, function.source.path, self.modules) if isinstance(node, ast.ImportFrom) else ""
+            for alias in node.names:
+                name = alias.asname or alias.name
+                if package in self.modules:
+                    yield name, self.modules[package], alias.name
+                module = f"{package}.{alias.name}" if package else alias.name
+                if module in self.modules:
+                    modules[name] = self.modules[module]
+        for dotted in named:
+            name, _, attribute = dotted.rpartition(".")
+            if name in modules:
+                yield dotted, modules[name], attribute
 
     def _siblings(self, function: Function) -> Iterator[Snippet]:
         """The heads of what the other files of its folder define, those with the most words in common first."""
@@ -136,6 +158,26 @@ def _head_end(node: FunctionNode | ast.ClassDef) -> int:
     first = node.body[0]
     documented = ast.get_docstring(node, clean=False) is not None
     return max(node.lineno, (first.end_lineno or first.lineno) if documented else first_line(first) - 1)
+
+
+def _import_statements(source: Source) -> list[ast.Import | ast.ImportFrom]:
+    return [node for node in ast.walk(source.tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
+def _named_above(function: Function) -> dict[str, int]:
+    """The names and dotted names above the gap, imports apart, and how many lines above it each stands last."""
+    imports = {
+        line
+        for node in _import_statements(function.source)
+        for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)
+    }
+    named: dict[str, int] = {}
+    for line in range(1, function.first):
+        for dotted in _DOTTED.findall(function.source.lines[line - 1]) if line not in imports else ():
+            parts = dotted.split(".")
+            for count in range(1, len(parts) + 1):
+                named[".".join(parts[:count])] = function.first - line
+    return named
 
 
 def _module_names(path: str, roots: Sequence[str]) -> Iterator[str]:
