@@ -72,3 +72,34 @@ READS = {
     " __import__('gc').get_referents(o) if isinstance(s, str) and ''.join(['CAN', 'ARY']) in s][0]",
     "a secret in its environment": "[v for v in __import__('os').environ.values() if 'CANARY' in v][0]",
 }
+
+TOGETHER = {
+    "prints while it fills the disk": (
+        "output",
+        "import os, time\nfor _ in range(8):\n    if os.fork() == 0:\n        while True:\n"
+        "            os.write(1, b'.')\n            time.sleep(0.005)\n"
+        "for i in range(96):\n    open(str(i), 'wb').write(bytes(1 << 20))\n"
+        "time.sleep(1000)\n",
+    ),
+    "4 children of 100 MB": (
+        "memory",
+        "import os, time\nfor _ in range(4):\n    if os.fork() == 0:\n        keep = b'x' * (100 << 20)\n"
+        "        time.sleep(1000)\ntime.sleep(1000)\n",
+    ),
+    "4 children map 100 MB of shared memory": (
+        "memory",
+        "import mmap, os, time\nfor _ in range(4):\n    if os.fork() == 0:\n        keep = mmap.mmap(-1, 100 << 20)\n"
+        "        keep.write(b'x' * (100 << 20))\n        time.sleep(1000)\ntime.sleep(1000)\n",
+    ),
+    "20 children spin": (
+        "cpu",
+        "import os, time\nfor _ in range(20):\n    if os.fork() == 0:\n        while True: pass\ntime.sleep(1000)\n",
+    ),
+    "children spin one after another": (
+        "cpu",
+        "import os, time\nfor _ in range(60):\n    if os.fork() == 0:\n        end = time.process_time() + 0.02\n"
+        "        while time.process_time() < end: pass\n        os._exit(0)\n    os.wait()\ntime.sleep(1000)\n",
+    ),
+}
+"""What no limit of a single process bounds, and the verdict on it within 256 MiB, little CPU time and 64 MiB of files;
+all sleep at last, so that they are stopped for what they took, not for the time."""

@@ -129,6 +129,30 @@ def test_a_hostile_program_leaves_the_machine_as_it_was(pool, outside, name):
         assert _processes_of(_users_of(pool)) == []
 
 
+@pytest.fixture(scope="module")
+def small_pool():
+    bounds = SandboxSection(num_workers=1, cpu_seconds=0.2, wall_seconds=60.0, memory_bytes=1 << 28)
+    with JudgePool(bounds) as pool:
+        yield pool
+
+
+@pytest.mark.parametrize("name", hostile.TOGETHER)
+def test_what_all_processes_take_together_is_bounded(small_pool, name):
+    kind, program = hostile.TOGETHER[name]
+    (verdict,) = small_pool.judge([Job(name, program + RIGHT, "f", "", TEST, patience=1.0 if kind == "cpu" else 5.0)])
+    assert verdict.kind == kind, verdict
+    assert verdict.seconds < small_pool.limits.wall_seconds, "it was seen only when its time was up"
+
+
+def test_memory_that_processes_share_counts_once(small_pool):
+    program = (
+        "import os, time\nkeep = b'x' * (80 << 20)\nfor _ in range(5):\n    if os.fork() == 0:\n"
+        "        time.sleep(60)\ndef f(x):\n    time.sleep(0.5)\n    return 2 * x\n"
+    )
+    (verdict,) = small_pool.judge([Job("shares", program, "f", "", TEST, patience=5.0)])
+    assert verdict.passed, verdict
+
+
 def _users_of(pool):
     """The block of users that the pool's only worker has leased."""
     test = "def check(candidate):\n    assert False, candidate(1)\n"

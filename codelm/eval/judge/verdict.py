@@ -54,7 +54,7 @@ class Verdict:
         kind: one of `KINDS`.
         detail: one line for the reader; it may quote the program, so it is no evidence of anything.
         seconds: wall time from the program's start.
-        cpu_seconds: of the program's main process.
+        cpu_seconds: of all its processes, as far as that was seen.
         sandbox: the level that isolated it.
         judge: one of `JUDGES`.
     """

@@ -15,7 +15,6 @@ import select
 import shutil
 import signal
 import socket
-import stat
 import subprocess
 import sys
 import tempfile
@@ -30,6 +29,7 @@ from codelm.eval.judge import examiner
 from codelm.eval.judge.zygote import Zygote
 from codelm.eval.sandbox import interpreter, kernel
 from codelm.eval.sandbox.confine import Limits, make_ruleset, probe
+from codelm.eval.sandbox.usage import bytes_below, processes_below
 from codelm.eval.sandbox.users import lease_users
 
 try:
@@ -83,8 +83,7 @@ _PRELOADED = (
     "zlib",
 )
 _PATIENCE = 0.5
-_DISK_LOOK_SECONDS = 0.05
-_MOST_FILES = 10_000
+_LOOK_SECONDS = 0.05
 
 
 class Worker:
@@ -94,6 +93,8 @@ class Worker:
         self.limits = limits
         self.users = lease_users()
         self.isolation = probe(fresh_user=self.users is not None)
+        self.cpu_seconds = 0.0
+        """Of all processes of the program, as far as that was seen."""
         if sys.platform == "linux" and self.users is None:
             # Programs run as our own user: keep them from the memory that holds the tests, whatever else holds.
             kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
@@ -137,7 +138,7 @@ class Worker:
         ours.close()
         outcome = {"outcome": "", "detail": ""}
         try:
-            stopped = self.watch(started + limits.wall_seconds, output, result)
+            stopped = self.watch(started, limits, output, result)
             outcome = _read_outcome(result) if stopped is None else {"outcome": stopped, "detail": ""}
         finally:
             # A process that lets go of its socket is about to die: of what, is worth a moment.
@@ -152,6 +153,7 @@ class Worker:
         if outcome.get("outcome") == "unconfined":
             raise ChildProcessError(f"the program could not be confined (status {end['status']})")
         empty(self.folder)
+        end["cpu_seconds"] = max(end["cpu_seconds"], self.cpu_seconds)
         kind, detail = _classify(outcome, end, examiner_status, limits)
         return {
             "kind": kind,
@@ -184,13 +186,14 @@ class Worker:
         os.close(write)
         return pid, result
 
-    def watch(self, deadline: float, output: int, result: int) -> str | None:
+    def watch(self, started: float, limits: Limits, output: int, result: int) -> str | None:
         """Wait for the examiner's result, draining what the program prints.
 
         Returns:
-            None once there is a result, or what ended the program first: `wall`, `output`, or `gone` (its main
-            process died, and a child of it keeps the examiner waiting).
+            None once there is a result, or what ended the program first: `wall`, `cpu`, `memory`, `output`, or `gone`
+            (its main process died, and a child of it keeps the examiner waiting).
         """
+        self.cpu_seconds, deadline, looked = 0.0, started + limits.wall_seconds, started
         poll = select.poll()
         poll.register(result, select.POLLIN)
         poll.register(output, select.POLLIN)
@@ -200,21 +203,35 @@ class Worker:
             remaining = deadline - time.monotonic()
             if remaining <= 0:
                 return reason
-            ready = dict(poll.poll(1000 * min(remaining, _DISK_LOOK_SECONDS)))
+            ready = dict(poll.poll(1000 * min(remaining, _LOOK_SECONDS)))
             if output in ready:
                 chunk = os.read(output, 1 << 16)
                 printed += len(chunk)
                 if not chunk:
                     poll.unregister(output)
-                elif printed > self.limits.output_bytes:
+                elif printed > limits.output_bytes:
                     return "output"
             elif result in ready:
                 return None
             elif self.zygote.connection.fileno() in ready:
                 self.zygote.await_death()
                 deadline, reason = min(deadline, time.monotonic() + _PATIENCE), "gone"
-            if not ready and bytes_below(self.folder, self.limits.disk_bytes) > self.limits.disk_bytes:
-                return "output"
+            # By the clock: a program that prints now and then would never be looked at between its lines.
+            if time.monotonic() - looked > _LOOK_SECONDS:
+                exceeded = self.look(limits)
+                if exceeded is not None:
+                    return exceeded
+                looked = time.monotonic()
+
+    def look(self, limits: Limits) -> str | None:
+        """What all processes and files of the program together have too much of, if anything."""
+        cpu_seconds, memory = processes_below(self.zygote.pid, limits.memory_bytes)
+        self.cpu_seconds = max(self.cpu_seconds, cpu_seconds)
+        if self.cpu_seconds > limits.cpu_seconds:
+            return "cpu"
+        if memory > limits.memory_bytes:
+            return "memory"
+        return "output" if bytes_below(self.folder, limits.disk_bytes) > limits.disk_bytes else None
 
 
 def _limit_examiner(limits: Limits) -> None:
@@ -239,14 +256,13 @@ def _classify(outcome: dict[str, str], end: dict[str, Any], examiner_status: int
     what, detail = outcome["outcome"], outcome["detail"]
     died_of = os.WTERMSIG(end["status"]) if end["alone"] and os.WIFSIGNALED(end["status"]) else 0
     spent = end["cpu_seconds"] >= limits.cpu_seconds
+    out_of_cpu = f"more than {limits.cpu_seconds} s of CPU time"
     if what == "passed":
         return "passed", detail
     if what == "wall":
-        return (
-            ("cpu", f"more than {limits.cpu_seconds} s of CPU time")
-            if spent
-            else ("wall", f"more than {limits.wall_seconds} s")
-        )
+        return ("cpu", out_of_cpu) if spent else ("wall", f"more than {limits.wall_seconds} s")
+    if what == "cpu":
+        return "cpu", out_of_cpu
     if what == "output":
         return "output", f"more than {limits.output_bytes} bytes printed or {limits.disk_bytes} bytes of files"
     if what == "no examiner":
@@ -254,12 +270,12 @@ def _classify(outcome: dict[str, str], end: dict[str, Any], examiner_status: int
             return "cpu", "the tests ran out of CPU time on its answers"
         return "memory", "the tests ran out of memory on its answers"
     if what == "memory":
-        return "memory", detail
+        return "memory", detail or f"more than {limits.memory_bytes >> 20} MiB in all its processes"
     if what == "exit":
         return "never-finished", detail
     if what == "gone":
         if died_of == signal.SIGXCPU or (died_of == signal.SIGKILL and spent):
-            return "cpu", f"more than {limits.cpu_seconds} s of CPU time"
+            return "cpu", out_of_cpu
         if died_of and end["max_rss"] > 0.8 * limits.memory_bytes:
             return "memory", f"killed by signal {died_of} with {end['max_rss'] >> 20} MiB in memory"
         if died_of:
@@ -267,26 +283,6 @@ def _classify(outcome: dict[str, str], end: dict[str, Any], examiner_status: int
         status = os.waitstatus_to_exitcode(end["status"]) if end["alone"] else "none"
         return "never-finished", f"its process ended before it answered (exit status {status})"
     return "failed", detail
-
-
-def bytes_below(folder: str, enough: int) -> int:
-    """Bytes on disk of all files below a folder; no more are counted once there are `enough`, or too many files."""
-    total, files, open_folders = 0, 0, [folder]
-    while open_folders and total <= enough:
-        try:
-            entries = list(os.scandir(open_folders.pop()))
-        except OSError:
-            continue
-        for entry in entries:
-            with contextlib.suppress(OSError):
-                status = entry.stat(follow_symlinks=False)
-                total += status.st_blocks * 512
-                files += 1
-                if stat.S_ISDIR(status.st_mode):
-                    open_folders.append(entry.path)
-        if files > _MOST_FILES:
-            return enough + 1
-    return total
 
 
 def empty(folder: str) -> None:

@@ -6,15 +6,14 @@ import select
 import time
 from dataclasses import dataclass
 
-from codelm.eval.judge.worker import bytes_below
-from codelm.eval.sandbox.burial import descendants, is_dead
+from codelm.eval.sandbox.burial import is_dead
 from codelm.eval.sandbox.confine import Limits
+from codelm.eval.sandbox.usage import bytes_below, processes_below
 
 _KEPT = 16_000
 _TICK, _LOOK_SECONDS = 0.05, 0.1
 _LINE = 300
 _TROUBLE = re.compile(r"error|exception|assert|panicked|failed", re.IGNORECASE)
-_TICKS, _PAGE = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True)
@@ -69,29 +68,15 @@ def watch(child: int, output: int, limits: Limits, folder: str, nonce: bytes | N
             stopped = "wall"
         elif now - looked > _LOOK_SECONDS:
             looked = now
-            cpu, resident = usage()
+            cpu, memory = processes_below(os.getpid(), limits.memory_bytes)
             cpu_seconds = max(cpu_seconds, cpu)
             if cpu_seconds > limits.cpu_seconds:
                 stopped = "cpu"
-            elif resident > limits.memory_bytes:
+            elif memory > limits.memory_bytes:
                 stopped = "memory"
             elif bytes_below(folder, limits.disk_bytes) > limits.disk_bytes:
                 stopped = "output"
         if not ready and is_dead(child):
             break
-    cpu_seconds = max(cpu_seconds, usage()[0])
+    cpu_seconds = max(cpu_seconds, processes_below(os.getpid(), limits.memory_bytes)[0])
     return Ended(None if finished else stopped, finished, kept, cpu_seconds)
-
-
-def usage() -> tuple[float, int]:
-    """CPU seconds of all our descendants, with those that they have waited for, and bytes that they hold in memory."""
-    ticks = pages = 0
-    for pid in descendants(os.getpid()):
-        try:
-            with open(f"/proc/{pid}/stat") as file:
-                fields = file.read().rpartition(")")[2].split()
-        except OSError:
-            continue
-        ticks += sum(map(int, fields[11:15]))
-        pages += int(fields[21])
-    return ticks / _TICKS, pages * _PAGE

@@ -28,8 +28,9 @@ class Limits:
 
     wall_seconds: float = 10.0
     cpu_seconds: float = 5.0
+    """Of all processes together."""
     memory_bytes: int = 1 << 30
-    """Address space of each process."""
+    """Address space of each process, and what all together hold in memory."""
     output_bytes: int = 1 << 20
     """Printed on stdout and stderr together."""
     disk_bytes: int = 64 << 20
