@@ -2,9 +2,13 @@
 
 import gzip
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
+import codelm
 from codelm.config.evaluation.sandbox import SandboxSection
 from codelm.config.evaluation.tasks import TasksSection, tasks_of
 from codelm.errors import EvaluationError
@@ -90,6 +94,37 @@ def test_programs_get_no_network_and_no_files_of_ours(judge_of, tmp_path):
     verdicts = judge.judge([problem.job(body) for body in bodies])
     assert [verdict.kind for verdict in verdicts] == ["passed"] * len(tries)
     assert not (tmp_path / "written").exists()
+
+
+_AS_NOBODY = """
+import json, os, sys
+sys.path.insert(0, sys.argv[1])
+from codelm.eval.judge.worker import serve
+from codelm.eval.programs.worker import Worker
+from codelm.eval.sandbox import kernel
+from codelm.eval.sandbox.confine import Limits
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setresgid(65534, 65534, 65534)
+    os.setresuid(65534, 65534, 65534)
+kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
+serve(Worker(Limits(wall_seconds=60.0), json.loads(sys.stdin.readline())))
+"""
+
+
+def test_an_ordinary_user_can_run_what_it_compiled():
+    """Though the linker may not say that it is a program: changing modes is denied to what runs as ourselves."""
+    problem, found = samples.problem("c"), found_or_skip("c")
+    done = subprocess.run(
+        [sys.executable, "-S", "-P", "-c", _AS_NOBODY, str(Path(codelm.__file__).parents[1])],
+        input="\n".join(map(json.dumps, (found.to_dict(), problem.job(problem.gold).to_dict()))) + "\n",
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        cwd="/",
+    )
+    hello, verdict = map(json.loads, done.stdout.splitlines())
+    assert (hello["isolation"]["fresh_user"], verdict["kind"]) == (False, "passed"), verdict
 
 
 def test_what_does_not_compile_is_a_failure_that_says_why(judge_of):

@@ -270,6 +270,23 @@ def test_an_ordinary_user_is_protected_from_programs_that_run_as_the_same_user(o
     assert [pid for pid in _processes_of({65534}) if _of_this_test(pid, outside)] == []
 
 
+_AS_OURSELVES = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from codelm.eval.sandbox.confine import Limits, confine, make_ruleset, probe
+status, isolation = open("/proc/self/status"), probe(fresh_user=False)
+confine(Limits(), isolation, make_ruleset(isolation, [], [], "/"), None)
+print(next(line.split()[1] for line in status if line.startswith("CapEff:")))
+"""
+
+
+def test_a_program_that_runs_as_root_has_its_power_over_files_alone():
+    root = Path(humaneval.__file__).parents[3]
+    command = [sys.executable, "-c", _AS_OURSELVES, str(root)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(done.stdout, 16) & ~0b110 == 0
+
+
 def _of_this_test(pid, outside):
     try:
         return outside["place"].encode() in Path(f"/proc/{pid}/cmdline").read_bytes()

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from codelm.eval.sandbox import kernel
+from codelm.eval.sandbox import capabilities, kernel
 
 try:
     import resource
@@ -86,7 +86,10 @@ def probe(fresh_user: bool) -> Isolation:
     if resource is None:
         return Isolation("none", False, 0, False, ("this system has no resource limits",))
     if not fresh_user:
-        notes.append("not root, or no unused user ids: programs run as this user, whose processes share one limit")
+        notes.append(
+            "not root, no unused user ids, or no CAP_DAC_READ_SEARCH for an interpreter in a private folder:"
+            " programs run as this user, whose processes share one limit"
+        )
     abi = kernel.landlock_abi()
     seccomp = kernel.seccomp_supported() and _seccomp_works()
     if not abi:
@@ -139,6 +142,8 @@ def confine(
         # Changing users cleared these; without the first, /proc/self would not be the program's own.
         kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
         kernel.prctl(kernel.PR_SET_PDEATHSIG, 9)
+        if not isolation.fresh_user and os.geteuid() == 0:
+            capabilities.keep_only_files()
     if isolation.landlock_abi:
         assert ruleset is not None
         kernel.landlock_restrict(ruleset)

@@ -8,6 +8,8 @@ import os
 import pwd
 import socket
 
+from codelm.eval.sandbox.capabilities import effective
+
 _FIRST, _BLOCK, _BLOCKS = 50_000, 64, 128
 _CAPABILITIES = (0, 1, 5, 6, 7)  # CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_KILL, CAP_SETGID, CAP_SETUID
 
@@ -54,12 +56,8 @@ def lease_users() -> UserLease | None:
 
 def _capable() -> bool:
     """Whether root may here do what it takes: chown, pass file modes, kill, and change group and user."""
-    try:
-        with open("/proc/self/status") as status:
-            effective = next(int(line.split()[1], 16) for line in status if line.startswith("CapEff:"))
-    except (OSError, StopIteration, ValueError):
-        return False
-    return all(effective >> capability & 1 for capability in _CAPABILITIES)
+    held = effective()
+    return all(held >> capability & 1 for capability in _CAPABILITIES)
 
 
 def _mapped(highest: int) -> bool:
