@@ -46,6 +46,10 @@ def _classify(ran: Ran, run: Run) -> tuple[str, str]:
     spent = end["cpu_seconds"] >= bounds.cpu_seconds
     if end["stopped"] in ("wall", "silence"):
         return ("cpu" if spent else "wall"), f"more than {bounds.wall_seconds:g} s"
+    if end["stopped"] == "cpu":
+        return "cpu", f"more than {bounds.cpu_seconds:g} s of CPU time"
+    if end["stopped"] == "memory":
+        return "memory", f"more than {bounds.memory_bytes >> 20} MiB in all its processes"
     if end["stopped"] in ("output", "disk"):
         return "output", "printed or wrote too much"
     outcomes = ran.outcomes()

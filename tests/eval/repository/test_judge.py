@@ -44,6 +44,16 @@ def test_another_correct_body_passes(verdict):
         ("    import os\n    os.kill(os.getpid(), 11)\n", "crashed"),
         ("    import os, signal\n    os.kill(-1, signal.SIGKILL)\n", "failed"),
         ("    while True:\n        pass\n", "cpu"),
+        (
+            "    import os, time\n    for _ in range(20):\n        if os.fork() == 0:\n            while True: pass\n"
+            "    time.sleep(1000)\n",
+            "cpu",
+        ),
+        (
+            "    import time\n    for i in range(400):\n        open(str(i), 'wb').write(bytes(1 << 20))\n"
+            "    time.sleep(1000)\n",
+            "output",
+        ),
         ("    print('x' * 50_000_000, flush=True)\n    import time\n    time.sleep(5)\n", "failed"),
         ("    import sys\n    sys.exit(0)\n", "failed"),
         ("    import pytest\n    pytest.exit('fine', 0)\n", "failed"),

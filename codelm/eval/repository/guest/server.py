@@ -31,10 +31,14 @@ from codelm.eval.repository.guest import session, tree  # noqa: E402
 from codelm.eval.sandbox import burial, capabilities, kernel  # noqa: E402
 from codelm.eval.sandbox.confine import Limits, confine, probe  # noqa: E402
 from codelm.eval.sandbox.interpreter import DEVICES, anyone_may_enter  # noqa: E402
+from codelm.eval.sandbox.usage import bytes_below, processes_below  # noqa: E402
 from codelm.eval.sandbox.users import lease_users  # noqa: E402
 
 _TICK = 0.05
-_LOOK_AT_DISK = 0.5
+_LOOK_SECONDS = 0.1
+_LOOK_SHARE = 0.05
+"""Of our time, at most, goes into looking: a repository may have many files."""
+_UNLIMITED = 1 << 62
 _PATIENCE = 0.5
 _OUTPUT_KEPT = 2000
 _MOST_EVENTS_BYTES = 1 << 28
@@ -49,7 +53,12 @@ class Server:
         self.lease = lease
         self.isolation = probe(fresh_user=self.user is not None)
         closed = not all(map(anyone_may_enter, filter(os.path.isdir, settings["prefixes"])))
-        self.reads_by_capability = self.user is not None and closed and self.isolation.landlock_abi > 0
+        self.reads_by_capability = (
+            self.user is not None
+            and closed
+            and self.isolation.landlock_abi > 0
+            and capabilities.can_keep_reading(self.user)
+        )
         if self.user is not None and closed and not self.reads_by_capability:
             self.user = None
             self.isolation = probe(fresh_user=False)
@@ -64,6 +73,8 @@ class Server:
         if self.user is not None:
             os.chown(self.scratch, self.user, self.user)
         self.tree = tree.Tree(settings["pristine"], self.folder, stash, self.user)
+        self.measured = {self.scratch: 0, self.folder: bytes_below(self.folder, _UNLIMITED, _UNLIMITED)}
+        """Folders that a job may write to, and bytes that are there before it does."""
         self.roots = [os.path.join(self.folder, root) if root else self.folder for root in settings["roots"]]
         self.ruleset = self._ruleset(settings["readable"]) if self.isolation.landlock_abi else None
 
@@ -101,6 +112,7 @@ class Server:
         tree.empty(self.scratch)
         changed = self.tree.restore()
         end.update(stopped=stopped, changed=changed, seconds=time.monotonic() - started)
+        end["cpu_seconds"] = max(end["cpu_seconds"], watched.cpu_seconds)
         end["printed"] = bytes(watched.last_words).decode(errors="replace")
         return end
 
@@ -158,14 +170,16 @@ class _Watch:
         self.events, self.output, self.say = events, output, say
         self.pending, self.last_words = b"", bytearray()
         self.told = self.printed = 0
+        self.cpu_seconds = 0.0
+        """Of all the job's processes, as far as that was seen."""
         self.testing = False
         """Within a test; what comes before, such as imports, takes what it takes."""
         for handle in (events, output):
             os.set_blocking(handle, False)
 
     def wait(self, started: float) -> "str | None":
-        """None when the job ended of itself, else why it must end: wall, silence, output, disk."""
-        heard = looked = started
+        """None when the job ended of itself, else why it must end: wall, silence, output, cpu, memory, disk."""
+        heard, next_look = started, started + _LOOK_SECONDS
         open_handles = {self.events, self.output}
         while open_handles:
             ready, _, _ = select.select(list(open_handles), [], [], _TICK)
@@ -182,12 +196,27 @@ class _Watch:
                 return "silence"
             if self.printed > self.limits.output_bytes or self.told > _MOST_EVENTS_BYTES:
                 return "output"
-            if now - looked > _LOOK_AT_DISK:
-                looked = now
-                if tree.bytes_below(self.server.scratch, self.limits.disk_bytes) > self.limits.disk_bytes:
-                    return "disk"
+            if now > next_look:
+                spent = time.thread_time()
+                exceeded = self._look()
+                if exceeded is not None:
+                    return exceeded
+                next_look = time.monotonic() + max(_LOOK_SECONDS, (time.thread_time() - spent) / _LOOK_SHARE)
             if not ready and burial.is_dead(self.child):
                 return None
+        return None
+
+    def _look(self) -> "str | None":
+        cpu_seconds, memory = processes_below(os.getpid(), self.limits.memory_bytes)
+        self.cpu_seconds = max(self.cpu_seconds, cpu_seconds)
+        if self.cpu_seconds > self.limits.cpu_seconds:
+            return "cpu"
+        if memory > self.limits.memory_bytes:
+            return "memory"
+        for folder, before in self.server.measured.items():
+            most = before + self.limits.disk_bytes
+            if bytes_below(folder, most, _UNLIMITED) > most:
+                return "disk"
         return None
 
     def drain(self) -> None:
