@@ -71,6 +71,17 @@ for number in range(256):
         except OSError: pass
 """
 
+_NONCE = """
+import os, sys
+def add(x, y):
+    seen, frame = {}, sys._getframe()
+    while frame:
+        seen = {**frame.f_globals, **frame.f_locals, **seen}
+        frame = frame.f_back
+    seen["wire"].send(seen["connection"], {"value": seen["wire"].encode(seen["call"]["nonce"])})
+    os._exit(0)
+"""
+
 FORGERIES: dict[str, str] = {
     "wrong": _WRONG,
     "nothing": "",
@@ -109,6 +120,7 @@ FORGERIES: dict[str, str] = {
     "not a number": "def add(x, y): return float('nan')\n",
     "frames": _FRAMES,
     "hunts the heap": _HUNT,
+    "answers with the nonce": _NONCE,
     "forges frames": f"{_DESCRIPTORS}{_WRONG}",
     "forges frames when called": f"{_DESCRIPTORS.replace('for number', 'def say():' + chr(10) + '  for number')}"
     "def add(x, y):\n    return None\n".replace("    for message", "      for message"),
