@@ -10,7 +10,7 @@ from codelm.eval.prompts import Prompt, Tokenizer, special_ids
 from codelm.eval.records import Completion, Key
 from codelm.model.generation import generate, sample_seed
 
-END_VERSION = 2
+END_VERSION = 3
 """Rises with every change of where `end_at: program` ends a sample."""
 _STOP_EVERY = 8
 

@@ -8,7 +8,8 @@ import pytest
 
 from codelm.config.evaluation.tasks import HumanEvalSection, Postprocess
 from codelm.eval.postprocess import DEFAULT, PROFILES, STOP_WORDS
-from codelm.eval.postprocess.python_program import cut_python_function, python_function_finished
+from codelm.eval.postprocess.python_finished import python_function_finished
+from codelm.eval.postprocess.python_program import cut_python_function
 from codelm.eval.postprocess.stop_words import cut_at_stop_words, stop_word_reached
 from codelm.eval.problem import Problem
 
@@ -107,6 +108,19 @@ SHAPES = {
     "recursion limit": "    return depth(2000) + x + y\n\nimport sys\nsys.setrecursionlimit(5000)\n"
     "def depth(n):\n    return depth(n - 1) if n else 0\n",
     "global": "    global total\n    total = x + y\n    return total\n",
+    "a table filled by a function": "    return TABLE[x, y]\n\nTABLE = {}\n\ndef build():\n    for a in range(9):\n"
+    "        for b in range(9):\n            TABLE[a, b] = a + b\n\nbuild()\n",
+    "a table given to a function": "    return TABLE[x, y]\n\nTABLE = {}\n\ndef put(table, a, b):\n"
+    "    table[a, b] = a + b\n\ndef fill(table):\n    for a in range(9):\n        for b in range(9):\n"
+    "            put(table, a, b)\n\nfill(TABLE)\n",
+    "a list given to a module's function": "    return x + y + HEAP[0]\n\nimport heapq\nHEAP = []\n"
+    "heapq.heappush(HEAP, 0)\n",
+    "an imported function": "    return x + y + HEAP[0]\n\nfrom heapq import heappush\nHEAP = []\nheappush(HEAP, 0)\n",
+    "a global set by a function": "    return x + y + ZERO\n\ndef init():\n    global ZERO\n    ZERO = 0\n\ninit()\n",
+    "filled behind another function": "    return TABLE[x, y]\n\nTABLE = {}\n\ndef build():\n    for a in range(9):\n"
+    "        TABLE.update({(a, b): a + b for b in range(9)})\n\ndef other():\n    pass\n\nbuild()\n",
+    "a comprehension for its effects": "    return SUMS[x][y]\n\nSUMS = []\n"
+    "[SUMS.append([a + b for b in range(9)]) for a in range(9)]\n",
     "tabs": "\treturn x + y\n".replace("\t", "    "),
 }
 
@@ -120,6 +134,31 @@ def test_a_correct_shape_stays_correct(pool, name, tail):
     before, after = pool.judge([problem.job(text.removeprefix(PROMPT)) for text in (whole, cut)])
     assert before.passed, before
     assert after.passed, (after, cut)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("tail", ["", "\n\nif __name__ == '__main__':\n    print(undefined)\n", "\n```\nIt's done.\n"])
+@pytest.mark.parametrize("prompt", ["", PROMPT])
+def test_wherever_generation_may_stop_what_is_kept_is_what_the_whole_would_leave(name, tail, prompt):
+    completion = SHAPES[name] + tail if prompt else PROMPT + SHAPES[name] + tail
+    kept = cut_python_function(prompt, completion, "add").rstrip()
+    stops = [end for end in range(len(completion)) if python_function_finished(prompt, completion[:end], "add")]
+    assert [
+        completion[:end]
+        for end in stops
+        if cut_python_function(prompt, completion[:end], "add", ended=False).rstrip() != kept
+    ] == []
+    # What `from … import *` brings is not known, so a name may still be without a meaning.
+    assert stops or not tail or name == "star import"
+
+
+def test_calls_that_change_nothing_needed_go():
+    completion = (
+        "    return TABLE[x] + y\n\nTABLE = [0, 1, 2]\n\ndef show(table):\n    print(table[0])\n\n"
+        "def test():\n    found = []\n    found.append(add(1, 2))\n    assert found == [4]\n\n"
+        "show(TABLE)\ntest()\nprint(TABLE)\ncheck(TABLE)\nprint(add(1, 2))\n"
+    )
+    assert cut_python_function(PROMPT, completion, "add") == "    return TABLE[x] + y\n\n\nTABLE = [0, 1, 2]\n"
 
 
 def test_what_is_not_needed_goes():
@@ -153,6 +192,14 @@ def test_a_redefinition_counts_only_when_it_is_whole():
         ("    pass\n\n\ndef add(x, y):\n    return x + y\n\n\nprint(1)\n", True),
         ("    return sum([\nx", False),
         ("    return (\n\nThis is broken and goes on\n", False),
+        ("    return plus(x, y)\n\n\nThis is no Python\n", True),
+        ("    return plus(x, y)\n\n\nThis is no Python", False),
+        ("    return plus(x, y)\n\n\nfor a in range(3):\n    these are words\n", True),
+        ("    return TABLE[x] + y\n\nTABLE = [1]\n", False),
+        ("    return TABLE[x] + y\n\nTABLE = [1]\n\ndef other():\n", False),
+        ("    return TABLE[x] + y\n\nTABLE = [1]\n\ndef other():\n    pass\n\nprint(1)\n", True),
+        ("    return x - y\n\n\ndef add(x, y):\n    return x + y\n\n\ndef add(x, y):\n", True),
+        ("    return one(x)\n\nif True:\n    def one(x):\n        return x\nelse:\n    (", False),
     ],
 )
 def test_generation_goes_on_while_something_is_missing(completion, finished):
@@ -176,6 +223,7 @@ def test_any_text_is_cut_without_an_error(problems):
         "\n".join("abc" * 999),
         "\t\t\\",
         "'''",
+        "\n\nx = 1" + "+1" * 3000 + "\n",
     ]
     for text in texts:
         for problem in problems[:3]:
@@ -185,10 +233,9 @@ def test_any_text_is_cut_without_an_error(problems):
 
 
 def test_profiles_are_named_and_versioned():
-    assert {name: profile.version for name, profile in PROFILES.items()} == dict.fromkeys(
-        ("none", "humaneval", "bigcode", "lm-eval", "evalplus-like", "multipl-e", "model-card"), 1
-    )
-    assert {profile.label for profile in PROFILES.values()} >= {"humaneval-1", "evalplus-like-1"}
+    names = ("none", "humaneval", "bigcode", "lm-eval", "evalplus-like", "multipl-e", "model-card")
+    assert {name: profile.version for name, profile in PROFILES.items()} == {**dict.fromkeys(names, 1), "humaneval": 2}
+    assert {profile.label for profile in PROFILES.values()} >= {"humaneval-2", "evalplus-like-1"}
     assert set(PROFILES) == set(get_args(Postprocess))
     assert HumanEvalSection().postprocess == DEFAULT == "humaneval"
 

@@ -75,7 +75,7 @@ def test_two_processes_share_the_prompts(checkpoint, tmp_path):
         assert "pass@1" in result.stdout
         assert "tasks.infilling.path: there is no file absent.jsonl.gz" in result.stdout + result.stderr
     assert alone.returncode == 2
-    for name in ("verdicts.humaneval-1.jsonl", "gold.jsonl"):
+    for name in ("verdicts.humaneval-2.jsonl", "gold.jsonl"):
         files = [tmp_path / run / "humaneval" / name for run in ("alone", "together")]
         ids = [[json.loads(line)["task_id"] for line in file.read_text().splitlines()] for file in files]
         assert ids[0] == ids[1]

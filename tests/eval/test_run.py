@@ -26,7 +26,7 @@ SECTION = HumanEvalSection(limit=LIMIT, max_new_tokens=160, batch_size=5)
 SANDBOX = SandboxSection(num_workers=2)
 
 
-VERDICTS = "verdicts.humaneval-1.jsonl"
+VERDICTS = "verdicts.humaneval-2.jsonl"
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_the_files_tell_everything(evaluate, problems, tokenizer, tmp_path):
     repeat = summary["scores"]["pass@1"]["repeat"]
     assert repeat["seed"] == 3
     assert repeat["checkpoint"] == "runs/mine"
-    assert repeat["postprocess"] == summary["profile"] == "humaneval-1"
+    assert repeat["postprocess"] == summary["profile"] == "humaneval-2"
     assert {"dtype", "device", "batch_size", "versions", "sandbox", "limits", "prompts_sha256"} <= set(repeat)
     markdown, page = (folder / "report.md").read_text(), (folder / "report.html").read_text()
     assert "| pass@1 | 0.5000 |" in markdown
@@ -146,7 +146,7 @@ def test_what_the_judge_could_not_judge_is_judged_the_next_time(evaluate, tmp_pa
     [
         ({"seed": 4}, "seed was 3, now 4"),
         ({"section": SECTION.model_copy(update={"max_new_tokens": 20})}, "max_new_tokens was 160, now 20"),
-        ({"section": SECTION.model_copy(update={"end_at": "eos"})}, "end_at was program-2, now eos"),
+        ({"section": SECTION.model_copy(update={"end_at": "eos"})}, "end_at was program-3, now eos"),
         ({"checkpoint": "other"}, "checkpoint was None, now other"),
     ],
 )
@@ -243,8 +243,8 @@ def test_another_profile_is_scored_without_generating(evaluate, reciter, tmp_pat
     assert (tmp_path / "out" / "samples.jsonl").read_bytes() == samples
     assert judged[0] > 0, "the known references are cut alike, so their verdicts serve again"
     assert second.profile == "lm-eval-1"
-    assert list(second.profiles) == ["humaneval-1", "lm-eval-1"]
-    assert second.profiles["humaneval-1"] == first.values()
+    assert list(second.profiles) == ["humaneval-2", "lm-eval-1"]
+    assert second.profiles["humaneval-2"] == first.values()
     assert "| lm-eval-1 |" in (tmp_path / "out" / "report.md").read_text()
 
 

@@ -144,7 +144,7 @@ def test_the_checkpoint_is_evaluated_on_humaneval(prepared: Path, trained: Path)
     )
     assert "pass@1" in printed
     names = {path.name for path in out.rglob("*.json*")}
-    assert {"samples.jsonl", "verdicts.humaneval-1.jsonl", "summary.json"} <= names
+    assert {"samples.jsonl", "verdicts.humaneval-2.jsonl", "summary.json"} <= names
 
 
 @pytest.mark.slow

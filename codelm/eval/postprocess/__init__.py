@@ -1,6 +1,7 @@
 """How a completion is cut before it is judged: named, versioned profiles, applied to stored text, so re-scorable.
 
-- `humaneval`, the default, keeps what the function needs and breaks no correct program (`python_program`, `infill`).
+- `humaneval`, the default, keeps what the function needs and breaks no correct program (`python_program`, `infill`);
+  `python_finished` says when generation may stop.
 - `none` judges the text as it is.
 - `bigcode` and `lm-eval` end it before the first of those harnesses' stop words (bigcode-evaluation-harness 8fc5bae,
   lm-evaluation-harness 4e7e0d4), `evalplus-like` keeps what EvalPlus's sanitizer would (`evalplus_like`), `model-card`
@@ -19,7 +20,8 @@ from dataclasses import dataclass
 
 from codelm.eval.postprocess.evalplus_like import sanitize
 from codelm.eval.postprocess.infill import cut_infill, infill_finished
-from codelm.eval.postprocess.python_program import cut_python_function, python_function_finished
+from codelm.eval.postprocess.python_finished import python_function_finished
+from codelm.eval.postprocess.python_program import cut_python_function
 from codelm.eval.postprocess.stop_words import STOP_WORDS, cut_at_stop_words, cut_before, stop_word_reached
 from codelm.eval.problem import Form, Problem
 from codelm.eval.repository import cut as gap
@@ -100,7 +102,7 @@ PROFILES = {
     profile.name: profile
     for profile in (
         Profile("none", 1, lambda problem, completion, ended: completion),
-        Profile(DEFAULT, 1, _cut, _finished),
+        Profile(DEFAULT, 2, _cut, _finished),
         Profile("bigcode", 1, _before(_BIGCODE)),
         Profile("lm-eval", 1, _before(_LM_EVAL)),
         Profile("evalplus-like", 1, _sanitized),

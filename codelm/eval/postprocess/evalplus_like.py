@@ -7,7 +7,7 @@ loops and other statements at the margin go, which loses correct programs. Writt
 
 import ast
 
-from codelm.eval.postprocess.python_program import parse, used_names
+from codelm.eval.postprocess.python_names import parse, used_names
 from codelm.eval.postprocess.stop_words import cut_before
 
 _MOST_LINES = 400

@@ -1,6 +1,6 @@
 """Where a filled-in text ends that did not end of itself: before it breaks the program that it stands in."""
 
-from codelm.eval.postprocess.python_program import parse
+from codelm.eval.postprocess.python_names import parse
 
 _MOST_LINES = 200
 

@@ -79,7 +79,7 @@ def test_the_files_tell_what_is_compared_and_where_it_was_judged(benchmark, sect
     few = replace(benchmark, problems=[p for p in benchmark.problems if p.kind != "body"][:3])
     run.evaluate(model, tokenizer, few, section, SANDBOX, 3, tmp_path / "out")
     assert {row["task_id"] for row in lines(tmp_path / "out" / "likeness.jsonl")} == {p.task_id for p in few.problems}
-    assert {row["judge"] for row in lines(tmp_path / "out" / "verdicts.humaneval-1.jsonl")} == {"in_process"}
+    assert {row["judge"] for row in lines(tmp_path / "out" / "verdicts.humaneval-2.jsonl")} == {"in_process"}
     repeat = json.loads((tmp_path / "out" / "summary.json").read_text())["scores"]["exact_match"]["repeat"]
     assert {"repository", "repository_python", "pytest"} < set(repeat["versions"])
     before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
