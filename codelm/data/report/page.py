@@ -209,9 +209,13 @@ def _secrets(manifest: Manifest) -> str:
 
 
 def _contamination(manifest: Manifest) -> str:
+    sought = manifest.sought or ()
+    parts = [f'<p class="note">{escape(text)}.</p>' for one in sought if (text := one.warning()) is not None]
+    if sought:
+        named = ", ".join(f"{name} ({number:,} problems)" for one in sought for name, number in one.problems.items())
+        parts.insert(0, f'<p class="note">Looked for: {escape(named)}.</p>')
     if not manifest.contamination:
-        return "<p>No file holds one of the benchmarks' problems.</p>"
-    parts = []
+        return "".join([*parts, "<p>No file holds one of the benchmarks' problems.</p>"])
     for benchmark, entry in manifest.contamination.items():
         rows = [
             [problem, ", ".join(sorted(files)[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")]

@@ -1,8 +1,10 @@
 """Sources to cleaned documents: the files are listed in partitions, and each partition is read by itself."""
 
 import functools
+import json
+import logging
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +12,22 @@ import numpy as np
 from codelm.config.data import DataConfig
 from codelm.data.clean import Cleaner, Findings, rank_of
 from codelm.data.columns import ColumnsWriter
+from codelm.data.contamination.sought import Sought
 from codelm.data.dedup.minhash import Signer
 from codelm.data.dedup.near_duplicates import SIGNATURES_FILE
 from codelm.data.documents import Counts, Document
 from codelm.data.engines.local import Engine, whole_folder
+from codelm.data.shards import write_atomically
 from codelm.data.sources.dispatch import list_files, read_documents
 from codelm.data.stages.places import documents_folder
 from codelm.data.stages.progress import READING, Progress, reporting
 from codelm.data.store import DocumentWriter, Plan, load_plan, partition, plan_bytes, read_json, save_plan, write_json
 from codelm.data.workspace import Workspace
 from codelm.languages import INSTRUCTIONS
+
+logger = logging.getLogger(__name__)
+
+_SOUGHT = "sought.json"
 
 
 def list_stage(
@@ -113,7 +121,11 @@ def _read_partition(task: _ReadTask) -> None:
 def read_stage(space: Workspace, config: DataConfig, partitions: list[int], engine: Engine, progress: Progress) -> None:
     """Read and clean every partition's files into documents."""
     text = config.model_dump_json()
-    _cleaner(text)  # a benchmark that cannot be read is refused here, not in a worker
+    _cleaner.cache_clear()  # a benchmark may have been built anew under the same name
+    _, cleaner = _cleaner(text)  # a benchmark that cannot be read is refused here, not in a worker
+    for warning in filter(None, (one.warning() for one in cleaner.sought)):
+        logger.warning("decontamination: %s", warning)
+    write_atomically(space.work / _SOUGHT, json.dumps([asdict(one) for one in cleaner.sought]).encode())
     tasks = [
         _ReadTask(space.work / "plan" / f"{index:05}.json", documents_folder(space, index), space.scratch, text)
         for index in range(len(partitions))
@@ -123,6 +135,11 @@ def read_stage(space: Workspace, config: DataConfig, partitions: list[int], engi
     for index in engine.each(_read_partition, tasks):
         done += partitions[index]
         progress(READING, done, sum(partitions))
+
+
+def load_sought(space: Workspace) -> tuple[Sought, ...]:
+    """Which evaluation problems the documents were searched for."""
+    return tuple(map(Sought.from_dict, read_json(space.work / _SOUGHT)))
 
 
 def load_findings(space: Workspace, partitions: int) -> Findings:

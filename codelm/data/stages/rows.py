@@ -10,7 +10,7 @@ from codelm.data.manifest import Manifest
 from codelm.data.packing.pack import PackTask, load_summary, pack_stream
 from codelm.data.select import SPLITS, Selection
 from codelm.data.shards import token_dtype
-from codelm.data.stages.documents import load_findings
+from codelm.data.stages.documents import load_findings, load_sought
 from codelm.data.stages.places import summary_file, tokens_folder
 from codelm.data.stages.progress import PACKING, Progress
 from codelm.data.workspace import Workspace, settings_of
@@ -92,6 +92,7 @@ def build_manifest(
         dropped=counts.to_dict(),
         secrets=findings.secrets.to_dict(),
         contamination=findings.contamination.to_dict(),
+        sought=load_sought(space),
         by_source={
             key: {"dropped": dropped.get(key, {}), "secrets": secrets.get(key, {})} for key in sorted(config.sources)
         },
