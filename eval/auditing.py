@@ -62,7 +62,8 @@ def audit_systems(systems: list[System], audited: Audited, arguments: argparse.N
             whole = (audited.corpus, audited.canaries, folders[system.name], checkpoint, options, progress)
             audit(model, tokenizer, *whole)
     where = planted(audited.corpus, audited.canaries) if audited.canaries else None
-    return [report(folders, where), contamination(audited.corpus.manifest, list(systems[0].benchmarks))]
+    benchmarks = {name: one.settings for name, one in systems[0].benchmarks.items()}
+    return [report(folders, where), contamination(audited.corpus.manifest, benchmarks)]
 
 
 def replay(systems: list[System], arguments: argparse.Namespace) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from codelm.eval.compare.blocks import Block, Chart, Column, Heading, SideBySide, Table, Text
-from codelm.eval.compare.changes import Change
+from codelm.eval.compare.changes import REPLAY, Change
 from codelm.eval.compare.comparison import Comparison
 from codelm.eval.compare.examples import Example, deciding_metric
 from codelm.eval.compare.words import difference_text, explain, interval_text, metric_name, value_text
@@ -31,6 +31,8 @@ def tell(comparison: Comparison) -> list[Block]:
     own = [change for change in comparison.changes if change.own]
     elsewhere = [change for change in comparison.changes if not change.own]
     blocks: list[Block] = [Text(sentence, "verdict") for sentence in comparison.verdicts()]
+    if unseen := _not_looked_at(comparison):
+        blocks.append(Text(f"Not looked at, which does not mean clean: {'; '.join(unseen)}.", "note"))
     metrics = dict.fromkeys(change.metric for change in comparison.changes)
     explained = dict.fromkeys(filter(None, map(explain, metrics)))
     blocks.append(
@@ -47,6 +49,17 @@ def tell(comparison: Comparison) -> list[Block]:
     for appendix in comparison.appendices:
         blocks += appendix.blocks
     return [*blocks, *_method(comparison)]
+
+
+def _not_looked_at(comparison: Comparison) -> list[str]:
+    """What a reader may take for clean because the page is silent on it."""
+    audited = {appendix.key for appendix in comparison.appendices}
+    replayed = any(change.benchmark.startswith(REPLAY) for change in comparison.changes)
+    return [
+        *(["whether a model says its training data by heart (--audit)"] if "memorisation" not in audited else []),
+        *(["whether it was trained on these problems (--audit)"] if "contamination" not in audited else []),
+        *(["what it forgot of the texts that the first one knew (--replay)"] if not replayed else []),
+    ]
 
 
 def _changes(changes: Sequence[Change], names: Sequence[str]) -> Iterator[Block]:

@@ -5,8 +5,9 @@ import re
 import pytest
 
 from codelm.errors import EvaluationError
-from codelm.eval.compare.changes import find_changes
-from codelm.eval.compare.comparison import compare, write
+from codelm.eval.compare.blocks import Text
+from codelm.eval.compare.changes import OWN, find_changes
+from codelm.eval.compare.comparison import Appendix, compare, write
 from codelm.eval.compare.folders import is_results_folder, names_of, read_system
 from codelm.eval.compare.measures import cluster_of
 from codelm.eval.compare.paired import mcnemar, tango
@@ -92,7 +93,28 @@ def test_documents_are_weighed_by_bytes_and_completions_of_them_are_not_passed(
     assert (one(changes, "bits_per_byte").difference.first, one(changes, "bits_per_byte").difference.n) == (0.9, 8)
     assert (one(changes, "parses").difference.value, one(changes, "parses").difference.n) == (1.0, 7)
     assert one(changes, "exact_match").difference.n == 8
-    assert not any(change.own for change in changes)
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        (OWN, {"texts"}),
+        (["repository", "held_out"], {"texts"}),
+        (["human"], {"humaneval"}),
+        (["replay"], {"replay_2"}),
+        (["held_out", "replay_2"], {"texts", "replay_2"}),
+    ],
+)
+def test_a_replay_set_is_your_code_only_where_it_is_named_itself(
+    humaneval_results, other_results, system, own, expected
+):
+    systems = []
+    for name in ("base", "tuned"):
+        parent = humaneval_results(name, HALF)
+        for task in ("texts", "replay_2"):
+            other_results(parent, task, [{"task_id": "a.c:line@1", "exact_match": 1}], gaps=["line"])
+        systems.append(system(parent))
+    assert {change.benchmark for change in find_changes(systems, own) if change.own} == expected
 
 
 @pytest.mark.parametrize(
@@ -282,6 +304,27 @@ def test_the_files_are_whole_and_the_same_each_time(compared, tmp_path):
     markdown = (tmp_path / "a" / "compare.md").read_text()
     markdown = markdown.replace("\N{NO-BREAK SPACE}", " ")
     assert "| repository: pass@1 | better | 20.0 % | 66.7 % | +46.7 points |" in markdown
+
+
+def test_what_was_not_looked_at_is_not_passed_off_as_clean(compared, humaneval_results, other_results, system):
+    def notes(comparison):
+        return [block.text for block in tell(comparison) if isinstance(block, Text) and "Not looked at" in block.text]
+
+    memorised, trained = "says its training data by heart (--audit)", "was trained on these problems (--audit)"
+    (note,) = notes(compared)
+    assert note.startswith("Not looked at, which does not mean clean: ")
+    assert memorised in note
+    assert trained in note
+    assert "forgot of the texts that the first one knew (--replay)" in note
+    compared.appendices.append(Appendix("memorisation", (), {}))
+    (note,) = notes(compared)
+    assert memorised not in note
+    assert trained in note
+    parents = [humaneval_results(name, HALF) for name in ("a", "b")]
+    row = {"task_id": "a.c:line@1", "exact_match": 1}
+    replayed = compare([system(other_results(parent, "replay", [row], gaps=["line"])) for parent in parents])
+    replayed.appendices.extend(Appendix(key, (), {}) for key in ("memorisation", "contamination"))
+    assert notes(replayed) == []
 
 
 def test_what_a_model_wrote_cannot_act_on_the_page(humaneval_results, system, tmp_path):
