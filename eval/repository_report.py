@@ -3,6 +3,7 @@
 from rich.console import Console
 from rich.table import Table
 
+from codelm.eval.repository import exclusion
 from codelm.eval.repository.gates import REASONS
 from codelm.eval.repository.masks import KINDS
 from codelm.eval.repository.settings import Built
@@ -12,7 +13,11 @@ def print_built(built: Built) -> None:
     """How many candidates each gate removed, what is held out, what should be mended, and where the files are."""
     console = Console()
     repository = built.repository
-    about = [f"commit {repository.commit[:12]}" if repository.commit else "", repository.licence or "licence unknown"]
+    changed = " with changes" if repository.dirty else ""
+    about = [
+        f"commit {repository.commit[:12]}{changed}" if repository.commit else "",
+        repository.licence or "licence unknown",
+    ]
     console.print(
         f"{repository.name}: {len(repository.files)} files, {', '.join(filter(None, about))}", highlight=False
     )
@@ -38,7 +43,7 @@ def _print_gates(console: Console, built: Built) -> None:
     table = Table("masks", *KINDS)
     counts = [built.gates.get(kind, {}) for kind in KINDS]
     table.add_row("candidates", *(str(sum(count.values())) for count in counts))
-    for reason in (*REASONS[1:], REASONS[0]):
+    for reason in (*REASONS[1:], exclusion.REASON, REASONS[0]):
         if any(count.get(reason) for count in counts):
             title = reason if reason == REASONS[0] else f"- {reason}"
             table.add_row(title, *(str(count.get(reason, 0)) for count in counts))

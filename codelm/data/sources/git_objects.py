@@ -85,6 +85,13 @@ def _damaged(repository: str, commit: str, what: str = "") -> DataError:
     )
 
 
+def untracked(repository: str) -> list[str]:
+    """The files of the working tree that are neither in the index nor ignored; none where git cannot tell."""
+    # The repository's own setting could name a program.
+    command = _git(repository, "-c", "core.fsmonitor=false", "ls-files", "--others", "--exclude-standard", "-z")
+    return [os.fsdecode(path) for path in _run(command).stdout.split(b"\0") if path]
+
+
 def is_shallow(repository: str) -> bool:
     """Whether the repository is a clone whose history was cut (`git clone --depth`)."""
     return _run(_git(repository, "rev-parse", "--is-shallow-repository")).stdout.strip() == b"true"

@@ -18,6 +18,7 @@ from codelm.eval.repository import manifest
 from codelm.eval.repository.collect import Progress
 from codelm.eval.repository.copy import copy_repository, pack
 from codelm.eval.repository.environment import inspect_environment
+from codelm.eval.repository.exclusion import without_unfindable
 from codelm.eval.repository.executable import executable_rows
 from codelm.eval.repository.heldout import HeldOut, hold_out
 from codelm.eval.repository.outcome import JUDGE
@@ -71,6 +72,7 @@ def build(
                 executable_rows(repository, environment, settings, workers or available_cores(), work, built, progress)
                 + rows
             )
+            rows = without_unfindable(rows, built)
         interpreter = environment and environment.python
         about = {"settings": record, "judge": JUDGE, "interpreter": interpreter, **built.summary()}
         manifest.write(output, rows, about)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from codelm.data.licences.detect import is_licence_file, repository_licence
-from codelm.data.sources.git_objects import is_repository, resolve_commit
+from codelm.data.sources.git_objects import SUBMODULE, SYMLINK, is_repository, list_tree, resolve_commit, untracked
 from codelm.errors import DataError, EvaluationError
 from codelm.eval.repository.guest.tree import copy_file
 
@@ -35,6 +35,7 @@ class Repository:
         origin: where it was copied from.
         root: the copy.
         commit: of git, or None.
+        dirty: the files are not those of the commit.
         licence: an SPDX expression, or None.
         files: paths below the root, sorted.
         sha256: over the paths and contents of all files.
@@ -47,6 +48,7 @@ class Repository:
     licence: str | None
     files: tuple[str, ...]
     sha256: str
+    dirty: bool = False
 
     def python_files(self) -> list[str]:
         """Files of Python source."""
@@ -118,14 +120,16 @@ def copy_repository(source: str, target: Path, left_out: Path) -> Repository:
     if not files:
         raise EvaluationError(f"{source} holds no files; give the path of a repository")
     texts = {path: text for path in files if is_licence_file(path) and (text := read_text(target / path)) is not None}
+    commit = _commit(origin)
     return Repository(
         name=origin.name,
         origin=str(origin),
         root=target,
-        commit=_commit(origin),
+        commit=commit,
         licence=repository_licence(texts),
         files=tuple(sorted(files)),
         sha256=digest.hexdigest(),
+        dirty=commit is not None and _is_dirty(origin, commit, target, files),
     )
 
 
@@ -150,6 +154,32 @@ def _commit(origin: Path) -> str | None:
         return resolve_commit(str(origin), "HEAD") if is_repository(origin) else None
     except DataError:
         return None
+
+
+def _is_dirty(origin: Path, commit: str, copy: Path, files: list[str]) -> bool:
+    """Whether the copied files are others than the commit's; ignored ones, such as built extensions, do not count.
+
+    Git is not asked for its status: that runs the programs (filters, monitors) which a repository's settings name.
+    """
+    committed = {
+        entry.file.path: entry.file.object_id
+        for entry in list_tree(str(origin), commit)
+        if entry.mode not in (SYMLINK, SUBMODULE)
+    }
+    if any(not os.path.lexists(origin / path) for path in committed) or untracked(str(origin)):
+        return True
+    return any(_is_changed(copy / path, committed[path]) for path in files if path in committed)
+
+
+def _is_changed(file: Path, object_id: str | None) -> bool:
+    data = file.read_bytes()
+    # On Windows, line ends are converted as files are checked out.
+    return all(_object_id(text, object_id or "") != object_id for text in (data, data.replace(b"\r\n", b"\n")))
+
+
+def _object_id(data: bytes, like: str) -> str:
+    algorithm = hashlib.sha256 if len(like) == 64 else hashlib.sha1
+    return algorithm(b"blob %d\0" % len(data) + data).hexdigest()
 
 
 def read_text(path: Path) -> str | None:

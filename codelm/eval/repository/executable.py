@@ -21,6 +21,7 @@ from codelm.eval.repository.options import repository_options
 from codelm.eval.repository.runner import Runner
 from codelm.eval.repository.settings import BuildSettings, Built
 from codelm.eval.repository.worker import Setup
+from codelm.eval.sandbox.confine import LEVELS, Isolation
 
 _SHARED = "left for training by --share"
 _UNREADABLE = "in a file that this Python cannot read"
@@ -79,6 +80,7 @@ def _collect(
     suite = Suite()
     with Runner(setup, workers, settings.min_level) as runner:
         built.isolation = runner.isolation.describe()
+        built.troubles += [said for said in open_doors(runner.isolation) if said not in built.troubles]
         ids, usable = collect.list_tests(runner, suite)
         if usable:
             traced = collect.run_suite(runner, ids, settings.test_seconds, work / _TRACED, progress)
@@ -95,6 +97,16 @@ def _collect(
     collect.summarise(suite, traced, flaky)
     suite.trouble += list(collect.troubles(suite, len(ids), set(setup.own)))
     return suite, replace(setup, hash_seed=0)
+
+
+def open_doors(isolation: Isolation) -> Iterator[str]:
+    """A sentence where tests, and later completions, could do more than this machine should let them."""
+    if isolation.level != LEVELS[-1]:
+        network = "" if isolation.seccomp else "they can use the network, and "
+        yield (
+            f"tests run in the sandbox `{isolation.describe()}` ({'; '.join(isolation.notes)}): {network}they can reach"
+            f" what their user may; `--min-level {LEVELS[-1]}` refuses to build here"
+        )
 
 
 def _source(repository: Repository, path: str, built: Built) -> Source | None:

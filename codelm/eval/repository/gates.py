@@ -1,7 +1,7 @@
 """What a mask must pass to be in the benchmark; the numbers are recorded in the manifest.
 
 In this order, and the first failure ends it: the reference passes; every stub fails; enough mutants fail; the reference
-passes every further time, within the limit.
+passes every further time, within the limit. Whether training can be kept from it is seen at the end (`exclusion`).
 """
 
 import math

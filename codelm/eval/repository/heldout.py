@@ -6,8 +6,9 @@ Nothing is run: bits per byte measure the whole files, exact match and edit simi
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from codelm.data.rules.generated import generated_by
 from codelm.data.rules.vendored import generated_by_name, vendored_by
 from codelm.data.sources.notebooks import notebook_text
 from codelm.eval.repository.copy import Repository, read_text
+from codelm.eval.repository.exclusion import unfindable
+from codelm.eval.repository.manifest import origin_of
 from codelm.languages import LANGUAGES, language_of
 
 _MIN_CHARACTERS, _MAX_CHARACTERS = 200, 200_000
@@ -52,8 +55,7 @@ class HeldOut:
             "row": "file",
             "language": self.language,
             "path": self.path,
-            "commit": repository.commit,
-            "licence": repository.licence,
+            **origin_of(repository),
             "solution": self.text,
             "items": items,
         }
@@ -62,16 +64,30 @@ class HeldOut:
 def hold_out(repository: Repository, share: float, most: int, seed: int) -> list[HeldOut]:
     """Draw files of each language by a hash of their paths: a share, at most `most`, at least one unless it is 0.
 
-    Texts of licences, and files of little more than a header, are not drawn: everybody has them.
+    Texts of licences, and files of little more than a header, are not drawn: everybody has them. Nor are
+    files of which nothing can be told from other code.
     """
-    return draw(repository.root, repository.files, share, most, seed)
+    return draw(repository.root, repository.files, share, most, seed, _can_be_found)
 
 
-def draw(root: Path, files: Iterable[str], share: float, most: int, seed: int) -> list[HeldOut]:
+def _can_be_found(held: HeldOut) -> bool:
+    """Whether training can be kept from a file's text."""
+    return not unfindable([{"row": "file", "task_id": held.path, "solution": held.text}])
+
+
+def draw(
+    root: Path,
+    files: Iterable[str],
+    share: float,
+    most: int,
+    seed: int,
+    accept: Callable[[HeldOut], bool] = lambda _: True,
+) -> list[HeldOut]:
     """The same of any folder.
 
     Args:
         files: paths below the root.
+        accept: whether a file may be drawn; else the next one is.
     """
     by_language: defaultdict[str, list[str]] = defaultdict(list)
     for path in files:
@@ -82,14 +98,12 @@ def draw(root: Path, files: Iterable[str], share: float, most: int, seed: int) -
     for language in LANGUAGES:
         paths = sorted(by_language[language], key=lambda path: _hash(seed, path))
         wanted = min(most, max(1, round(share * len(paths)))) if share else 0
-        held += list(_readable(root, paths, language, seed, wanted))
+        held += islice(filter(accept, _readable(root, paths, language, seed)), wanted)
     return held
 
 
-def _readable(root: Path, paths: list[str], language: str, seed: int, wanted: int) -> Iterator[HeldOut]:
+def _readable(root: Path, paths: list[str], language: str, seed: int) -> Iterator[HeldOut]:
     for path in paths:
-        if not wanted:
-            return
         text = read_text(root / path)
         if text is not None and language == "jupyter":
             text = notebook_text(text)
@@ -98,7 +112,6 @@ def _readable(root: Path, paths: list[str], language: str, seed: int, wanted: in
         if len(text) - len(header_of(text)) < _MIN_CHARACTERS:
             continue
         if max(map(len, text.split("\n"))) <= _MAX_LINE:
-            wanted -= 1
             yield HeldOut(path, language, text, tuple(items_of(path, text, language, seed)))
 
 

@@ -36,8 +36,7 @@ def function_row(
         "path": source.path,
         "name": function.name,
         "head": function.head,
-        "commit": repository.commit,
-        "licence": repository.licence,
+        **origin_of(repository),
         "prompt": source.between(function.head, function.first - 1),
         "canonical_solution": source.between(function.first, function.last),
         "masks": [
@@ -53,6 +52,12 @@ def function_row(
         ],
         "context": [snippet.to_dict() for snippet in context],
     }
+
+
+def origin_of(repository: Repository) -> dict[str, Any]:
+    """Where a line's code comes from; `dirty` only where the files are not the commit's."""
+    origin: dict[str, Any] = {"commit": repository.commit, "licence": repository.licence}
+    return {**origin, "dirty": True} if repository.dirty else origin
 
 
 def write(folder: Path, rows: Iterable[dict[str, Any]], about: dict[str, Any]) -> None:

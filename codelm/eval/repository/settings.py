@@ -71,6 +71,7 @@ class Built:
         return {
             **fields,
             "origin": self.repository.origin,
+            "dirty": self.repository.dirty,
             "import_roots": self.repository.import_roots(),
             "top_level_names": sorted(self.repository.top_level_names()),
         }

@@ -1,15 +1,22 @@
 """From a repository to its benchmark: which tests and functions are taken, and what the gates keep."""
 
 import json
+import shutil
+import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from codelm.data.contamination.needles import Needles
+from codelm.data.contamination.problems import load_problems
 from codelm.errors import EvaluationError
 from codelm.eval.repository import items, manifest
 from codelm.eval.repository.build import build
+from codelm.eval.repository.executable import open_doors
 from codelm.eval.repository.settings import BuildSettings
+from codelm.eval.sandbox.confine import Isolation
 
 
 def rows_of(built, kind):
@@ -45,8 +52,70 @@ def test_functions_that_tests_do_not_run_or_that_are_properties_are_no_candidate
 
 def test_a_function_whose_tests_notice_nothing_is_left_out(built):
     names = {row["name"] for row in rows_of(built, "function")}
-    assert names == {"rounded", "total", "Till.__init__", "Till.cheapest", "initials"}
-    assert built.gates["body"] == {"kept": 5, "a stub passes": 1}
+    assert names == {"rounded", "total", "Till.cheapest", "initials"}
+    assert built.gates["body"] == {"kept": 4, "a stub passes": 1, "cannot be kept out of training": 1}
+
+
+def test_a_function_that_training_cannot_be_kept_from_is_left_out(built, tmp_path):
+    """`Till.__init__` is too ordinary: no file is known by it."""
+    needles = Needles.build(load_problems(str(built.folder / manifest.MANIFEST)))
+    assert needles.uncovered == ()
+    kept = sum(len(row["masks"]) for row in rows_of(built, "function"))
+    assert sum(counts["kept"] for counts in built.gates.values()) == kept
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "imports.py").write_text("import os, sys, re, io\n" * 12)
+    (tmp_path / "a" / "other.py").write_text("".join(f"shelf{n} = pallet{n}\n" for n in range(20)))
+    bench = build(str(tmp_path / "a"), None, tmp_path / "bench", BuildSettings(held_out=1.0))
+    assert [row["path"] for row in rows_of(bench, "file")] == ["other.py"]
+
+
+def test_where_the_code_comes_from_is_recorded(built, shop, tmp_path):
+    _, rows = manifest.read(built.folder)
+    assert {(row["commit"], row.get("dirty")) for row in rows} == {(None, None)}
+    assert built.summary()["dirty"] is False
+    folder = shutil.copytree(shop, tmp_path / "shop-repository")
+    (folder / ".gitignore").write_text("ignored/\n")
+    shutil.copy(Path(__file__).parents[3] / "LICENSE", folder)
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(folder)]
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "x"]):
+        subprocess.run([*git, *command], check=True)
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+
+    def recorded(name):
+        about, rows = manifest.read(build(str(folder), None, tmp_path / name, BuildSettings()).folder)
+        assert {row["commit"] for row in rows} == {about["settings"]["commit"]} == {commit}
+        assert {row["licence"] for row in rows} == {about["settings"]["licence"]}
+        assert {row.get("dirty", False) for row in rows} == {about["dirty"]}
+        return about["dirty"]
+
+    (folder / "ignored").mkdir()
+    (folder / "ignored" / "built.so").write_text("x")
+    assert not recorded("clean")
+    assert manifest.read(tmp_path / "clean")[0]["settings"]["licence"] == "Apache-2.0"
+    (folder / "new.txt").write_text("x")
+    assert recorded("untracked")
+    (folder / "new.txt").unlink()
+    (folder / "LICENSE").rename(folder / "ignored" / "LICENSE")
+    assert recorded("removed")
+    (folder / "ignored" / "LICENSE").rename(folder / "LICENSE")
+    assert not recorded("as it was")
+    names = folder / "shop" / "names.py"
+    names.write_text(names.read_text() + "\n")
+    assert recorded("changed")
+
+
+@pytest.mark.parametrize(
+    ("isolation", "said"),
+    [
+        (Isolation("landlock", True, 6, True), None),
+        (Isolation("rlimits", True, 6, False, ("no filter",)), "(no filter): they can use the network, and they can"),
+        (Isolation("rlimits", True, 0, True, ("no Landlock",)), "(no Landlock): they can reach what their user may"),
+    ],
+)
+def test_a_sandbox_with_open_doors_is_said_in_one_sentence(isolation, said):
+    sentences = list(open_doors(isolation))
+    assert len(sentences) == (said is not None)
+    assert all(said in sentence for sentence in sentences)
 
 
 def test_what_the_gates_found_is_recorded(built):

@@ -1,9 +1,16 @@
 """The manifest named in data preparation's YAML: what is masked or held out does not get into training."""
 
+import ast
+import re
+import shutil
+
 import pytest
 
+from codelm.config.data import DataConfig
 from codelm.data.contamination.needles import Needles
 from codelm.data.contamination.problems import load_problems
+from codelm.data.prepare import prepare
+from codelm.data.reading.shard_reader import ShardReader
 from codelm.eval.repository import manifest
 from codelm.eval.repository.build import build
 from codelm.eval.repository.settings import BuildSettings
@@ -76,6 +83,49 @@ def test_a_held_out_files_licence_notice_costs_no_other_file(tmp_path, path):
     assert needles.find(headed(path, CODE))
     for other in HEADS:
         assert not needles.find(headed(other, "import os\n"))
+
+
+def words(text):
+    return " ".join(re.findall(r"\w+", text))
+
+
+def test_what_is_masked_or_held_out_is_in_no_shard(built, shop, tokenizer, tmp_path):
+    """From the repository and its manifest through data preparation to the tokens that training reads."""
+    shutil.copytree(shop, tmp_path / "code" / "shop")
+    copies = tmp_path / "code" / "copies"
+    copies.mkdir()
+    bare = "\n".join(line for line in (shop / "shop/money.py").read_text().split("\n") if '"""' not in line)
+    (copies / "retabbed.py").write_text(bare.replace("    ", "\t") + "\nretabbed = True\n")
+    (copies / "unparsed.py").write_text(ast.unparse(ast.parse(bare)) + "\nunparsed = True\n")
+    (copies / "bystander.py").write_text(headed("shop/stock.py", "def bystander(cart):\n    return sorted(cart)\n"))
+
+    def text_of_corpus(name, benchmarks):
+        folder = tmp_path / name
+        config = {
+            "run_name": name,
+            "sources": {"code": {"path": str(tmp_path / "code")}},
+            "dedup": {"exact": False, "near": None},
+            "split": {"validation": 0.0},
+            "tokenizer": {"path": str(tokenizer.path)},
+            "max_seq_len": 16,
+            "num_workers": 1,
+            "output_folder": str(folder),
+            "decontamination": {"benchmarks": benchmarks},
+        }
+        languages = prepare(DataConfig.model_validate(config)).manifest.languages()
+        readers = [ShardReader(folder, "train", language) for language in languages]
+        return words("".join(tokenizer.decode(reader[row]) for reader in readers for row in range(len(reader))))
+
+    _, rows = manifest.read(built.folder)
+    hidden = [words(row["canonical_solution"]) for row in rows if row["row"] == "function"]
+    texts = [row["solution"] for row in rows if row["row"] == "file"]
+    hidden += [words(line) for text in texts for line in text.split("\n") if "price" in line]
+    assert len(hidden) > 10
+    without = text_of_corpus("without", ["humaneval"])
+    assert all(text in without for text in hidden)
+    corpus = text_of_corpus("with", ["humaneval", str(built.folder / manifest.MANIFEST)])
+    assert "bystander cart" in corpus, "the rest is trained on"
+    assert [text for text in hidden if text in corpus] == []
 
 
 def test_nothing_is_held_out_where_nothing_is_asked_for(shop, tmp_path):
