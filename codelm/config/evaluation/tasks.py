@@ -91,9 +91,9 @@ class InfillingSection(TaskSection):
     """HumanEval infilling: fill in a line, lines or a span (Bavarian et al., 2022); needs fill-in-the-middle tokens."""
 
     path: str
-    """A HumanEval-*Infilling.jsonl.gz of openai/human-eval-infilling, or the folder with them."""
+    """A HumanEval-*Infilling.jsonl.gz of openai/human-eval-infilling, or the folder or dataset of the hub with them."""
     variant: InfillingVariant = "single-line"
-    """In a folder, which of the four; a file is what it is."""
+    """In a folder or dataset, which of the four; a file is what it is."""
     max_new_tokens: PositiveInt = 256
 
 

@@ -22,13 +22,13 @@ def load(section: InfillingSection) -> list[Problem]:
     Raises:
         EvaluationError: the file is absent or not of this benchmark.
     """
-    path = Path(section.path).expanduser()
-    if path.is_dir():
-        path = path / _FILES[section.variant]
+    path, name = section.path, _FILES[section.variant]
+    if Path(path).expanduser().is_dir():
+        path = str(Path(path).expanduser() / name)
     where = f"tasks.infilling.path: {path}"
     names = ("task_id", "prompt", "suffix", "canonical_solution", "test", "entry_point")
     problems = []
-    for row in read_rows(str(path), "infilling"):
+    for row in read_rows(path, "infilling", [name.removesuffix("jsonl.gz")]):
         task_id, prompt, suffix, gold, test, entry_point = (field(row, (name,), where) for name in names)
         if entry_point not in prompt + gold + suffix:
             raise EvaluationError(f"{where}: {task_id} does not define {entry_point}; copy the file again")

@@ -4,10 +4,7 @@ import json
 import os
 import subprocess
 import sys
-import threading
-import urllib.parse
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -150,127 +147,37 @@ def test_a_dataset_without_the_column_is_named(stack: Path, tmp_path: Path) -> N
 
 
 COMMIT = "d" * 40
-
-
-class _Hub(BaseHTTPRequestHandler):
-    """What the hub answers about the dataset octo/stack, whose files are in a folder."""
-
-    protocol_version = "HTTP/1.1"
-    folder: Path
-    gated: bool
-    asked: list[str]
-
-    def do_HEAD(self) -> None:
-        self._answer()
-
-    def do_GET(self) -> None:
-        self._answer()
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
-        wanted = json.loads(body)["paths"] if body.startswith("{") else urllib.parse.parse_qs(body)["paths"]
-        found = [self.folder / path for path in wanted if (self.folder / path).exists()]
-        self._json([self._entry(path) for path in found])
-
-    def _answer(self) -> None:
-        path = urllib.parse.unquote(self.path.split("?")[0])
-        self.asked.append(f"{self.command} {path} {self.headers.get('Range') or ''}".strip())
-        if not path.startswith(("/api/datasets/octo/stack", "/datasets/octo/stack")):
-            self._error(401, "RepoNotFound")
-        elif path.removeprefix("/api/datasets/octo/stack") in ("", "/revision/main", f"/revision/{COMMIT}"):
-            self._json({"id": "octo/stack", "sha": COMMIT, "siblings": []})
-        elif path.startswith(f"/api/datasets/octo/stack/tree/{COMMIT}"):
-            folder = self.folder / path.removeprefix(f"/api/datasets/octo/stack/tree/{COMMIT}").strip("/")
-            if folder.is_dir():
-                below = folder.rglob("*") if "recursive=true" in self.path.lower() else folder.iterdir()
-                self._json([self._entry(entry) for entry in sorted(below)])
-            else:
-                self._error(404, "EntryNotFound")
-        elif path.startswith(f"/datasets/octo/stack/resolve/{COMMIT}/"):
-            if self.gated:
-                self._error(403, "GatedRepo")
-            else:
-                self._file(self.folder / path.removeprefix(f"/datasets/octo/stack/resolve/{COMMIT}/"))
-        else:
-            self._error(404, "RevisionNotFound")
-
-    def _entry(self, path: Path) -> dict[str, Any]:
-        name = str(path.relative_to(self.folder))
-        if path.is_dir():
-            return {"type": "directory", "oid": "0" * 40, "size": 0, "path": name}
-        return {"type": "file", "oid": "0" * 40, "size": path.stat().st_size, "path": name}
-
-    def _file(self, path: Path) -> None:
-        contents, span = path.read_bytes(), self.headers.get("Range")
-        self.send_response(206 if span else 200)
-        if span:
-            first, last = (int(number) for number in span.removeprefix("bytes=").split("-"))
-            self.send_header("Content-Range", f"bytes {first}-{last}/{len(contents)}")
-            contents = contents[first : last + 1]
-        self.send_header("X-Repo-Commit", COMMIT)
-        self.send_header("ETag", '"1"')
-        self._send(contents)
-
-    def _json(self, value: object) -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self._send(json.dumps(value).encode())
-
-    def _error(self, status: int, code: str) -> None:
-        self.send_response(status)
-        self.send_header("X-Error-Code", code)
-        self.send_header("X-Error-Message", "no")
-        self._send(b"{}")
-
-    def _send(self, body: bytes) -> None:
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
+"""Of which the small hub says that it is `main`."""
 
 
 @pytest.fixture(scope="module")
-def serving(stack: Path) -> Iterator[type[_Hub]]:
-    """huggingface_hub talks to this machine instead of the hub, as a user that is not logged in."""
-    handler = type("Hub", (_Hub,), {"folder": stack, "gated": False, "asked": []})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, pytest.MonkeyPatch.context() as patch:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        endpoint = f"http://127.0.0.1:{server.server_port}"
-        template = constants.HUGGINGFACE_CO_URL_TEMPLATE
-        patch.setattr(constants, "ENDPOINT", endpoint)
-        patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + template[template.index("/{repo_id}") :])
-        patch.setattr(constants, "HF_HUB_OFFLINE", False)
-        patch.setattr(constants, "HF_TOKEN_PATH", str(stack / "no token"))
-        patch.delenv("HF_TOKEN", raising=False)
-        yield handler
-        server.shutdown()
+def serving(serve_hub: Any, stack: Path) -> Iterator[Any]:
+    with serve_hub(stack) as hub:
+        yield hub
 
 
 @pytest.fixture
-def hub(serving: type[_Hub]) -> type[_Hub]:
+def hub(serving: Any) -> Any:
     """The small hub, open to all, that nobody asked anything yet."""
     serving.gated = False
     serving.asked.clear()
     return serving
 
 
-def test_a_dataset_is_streamed_from_the_hub(hub: type[_Hub], stack: Path, tmp_path: Path) -> None:
+def test_a_dataset_is_streamed_from_the_hub(hub: Any, stack: Path, tmp_path: Path) -> None:
     expected = [(d.path, d.text, d.licence) for d in read(stack, tmp_path)[0]]
     assert [(d.path, d.text, d.licence) for d in read("octo/stack", tmp_path)[0]] == expected
     assert not any("brainfuck" in asked and "resolve" in asked for asked in hub.asked)
 
 
-def test_only_the_columns_in_use_and_their_parts_are_fetched(hub: type[_Hub], stack: Path, tmp_path: Path) -> None:
+def test_only_the_columns_in_use_and_their_parts_are_fetched(hub: Any, stack: Path, tmp_path: Path) -> None:
     read("octo/stack", tmp_path, languages=["python"])
     fetched = [asked for asked in hub.asked if "resolve" in asked]
     assert fetched
     assert all("python" in asked and "bytes=" in asked for asked in fetched)
 
 
-def test_a_branch_is_read_at_the_commit_it_stands_for(hub: type[_Hub], tmp_path: Path) -> None:
+def test_a_branch_is_read_at_the_commit_it_stands_for(hub: Any, tmp_path: Path) -> None:
     """So that a run which goes on tomorrow reads the same files."""
     config = {"name": "hf", "hf_name": "octo/stack", "revision": "main"}
     read("octo/stack", tmp_path, languages=["python"], revision=config["revision"])
@@ -278,7 +185,7 @@ def test_a_branch_is_read_at_the_commit_it_stands_for(hub: type[_Hub], tmp_path:
     assert repository.root == f"hf://datasets/octo/stack@{COMMIT}"
 
 
-def test_a_gated_dataset_is_named(hub: type[_Hub], tmp_path: Path) -> None:
+def test_a_gated_dataset_is_named(hub: Any, tmp_path: Path) -> None:
     hub.gated = True
     with pytest.raises(
         DataError, match=r"octo/stack is gated on the Hugging Face hub: accept its conditions .* HF_TOKEN"
@@ -286,7 +193,7 @@ def test_a_gated_dataset_is_named(hub: type[_Hub], tmp_path: Path) -> None:
         read("octo/stack", tmp_path)
 
 
-def test_an_absent_dataset_and_revision_are_named(hub: type[_Hub], tmp_path: Path) -> None:
+def test_an_absent_dataset_and_revision_are_named(hub: Any, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"the Hugging Face hub has no dataset octo/nothing, or it is private"):
         read("octo/nothing", tmp_path)
     with pytest.raises(DataError, match=r"octo/stack on the Hugging Face hub has no such `revision`"):
@@ -305,7 +212,7 @@ except DataError as error:
 """
 
 
-def test_offline_is_respected(hub: type[_Hub]) -> None:
+def test_offline_is_respected(hub: Any) -> None:
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_ENDPOINT": constants.ENDPOINT}
     result = subprocess.run([sys.executable, "-c", OFFLINE], env=environment, capture_output=True, text=True)
     assert result.stdout.startswith(
@@ -314,7 +221,7 @@ def test_offline_is_respected(hub: type[_Hub]) -> None:
     assert hub.asked == []
 
 
-def test_a_hub_that_is_out_of_reach_is_named(hub: type[_Hub], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_that_is_out_of_reach_is_named(hub: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(DataError, match=r"hf://datasets/octo/stack is out of reach .*run it again when the network"):
         read("octo/stack", tmp_path)

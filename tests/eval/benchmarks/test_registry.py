@@ -258,3 +258,44 @@ def test_without_a_network_the_hubs_data_says_what_to_do(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(EvaluationError, match=r"cannot be had from the hub .*; download the file and give its path"):
         load_benchmark("mbpp", MbppSection())
+
+
+@pytest.mark.usefixtures("hub_out_of_reach")
+@pytest.mark.parametrize("path", ["hf://datasets/octo/stack", "hf://datasets/octo/stack/full/test-0.parquet"])
+def test_a_hub_that_is_out_of_reach_is_named(path):
+    with pytest.raises(EvaluationError, match=r"path: hf://datasets/octo/stack.* cannot be had from the hub \(\w+: "):
+        load_benchmark("mbpp", MbppSection(path=path))
+
+
+GAP = {
+    "entry_point": "f",
+    "prompt": "def f(x):\n",
+    "suffix": "    return y\n",
+    "canonical_solution": "    y = 2 * x\n",
+    "test": "def check(candidate):\n    assert candidate(3) == 6\n",
+}
+
+
+def test_benchmarks_come_from_the_hub(write, serve_hub, tmp_path):
+    for variant, number in (("full", 11), ("sanitized", 12), ("sanitized", 13)):
+        write(f"{variant}/test-{number}.parquet", [{**ADD, "task_id": number}])
+    for kind in ("SingleLineInfilling", "RandomSpanInfilling", "RandomSpanInfillingLight"):
+        write(f"HumanEval-{kind}.jsonl.gz", [{**GAP, "task_id": f"{kind}/HumanEval/0/L0"}])
+
+    def found(name, section):
+        return [problem.task_id for problem in load_benchmark(name, section).problems]
+
+    with serve_hub(tmp_path) as hub:
+        dataset = "hf://datasets/octo/stack"
+        assert found("mbpp", MbppSection(path=dataset)) == ["MBPP/12", "MBPP/13"]
+        assert found("mbpp", MbppSection(path=dataset, variant="full")) == ["MBPP/11"]
+        assert found("mbpp", MbppSection(path=f"{dataset}/sanitized/test-13.parquet")) == ["MBPP/13"]
+        for variant, kind in (("single-line", "SingleLineInfilling"), ("random-span", "RandomSpanInfilling")):
+            gaps = InfillingSection.model_validate({"path": dataset, "variant": variant})
+            assert found("infilling", gaps) == [f"{kind}/HumanEval/0/L0"]
+        with pytest.raises(EvaluationError, match=r"path: hf://datasets/octo/stack has no file of HumanEval-MultiLine"):
+            found("infilling", InfillingSection(path=dataset, variant="multi-line"))
+        hub.gated = True
+        write("prompt/test-1.parquet", [{**ADD, "task_id": 1}])
+        with pytest.raises(EvaluationError, match=r"cannot be had from the hub \(\w+: "):
+            found("mbpp", MbppSection(path=f"{dataset}/prompt/test-1.parquet"))
