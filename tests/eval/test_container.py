@@ -72,7 +72,7 @@ def test_programs_of_python_are_judged_as_ever():
     peek = "import os\ndef f(x): return len(open(f'/proc/{os.getppid()}/environ').read())\n"
     programs = {"right": RIGHT, "wrong": "def f(x): return x", "peek": peek, "exit": "import os\nos._exit(0)"}
     isolation, verdicts = judged_in_docker([Job(name, text, "f", "", TEST) for name, text in programs.items()])
-    assert (isolation["level"], isolation["fresh_user"]) == ("landlock", True)
+    assert (isolation["level"], isolation["fresh_user"], isolation["namespaces"]) == ("landlock", True, False)
     assert [verdict["kind"] for verdict in verdicts] == ["passed", "failed", "failed", "never-finished"]
 
 

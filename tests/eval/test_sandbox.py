@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import platform
 import shutil
 import socket
 import stat
@@ -206,6 +207,7 @@ def test_the_level_is_what_the_kernel_offers(pool):
     assert pool.isolation.level in LEVELS
     assert pool.isolation.landlock_abi == kernel.landlock_abi()
     assert pool.isolation.fresh_user == (os.geteuid() == 0)
+    assert pool.isolation.namespaces == (subprocess.run(["unshare", "-n", "-i", "true"], check=False).returncode == 0)
     assert (pool.isolation.level == "landlock") == bool(pool.isolation.landlock_abi and pool.isolation.seccomp)
 
 
@@ -221,7 +223,7 @@ import json, os, sys
 sys.path.insert(0, sys.argv[1])
 from codelm.eval.judge import worker
 library = worker.prepare_interpreter()
-if os.geteuid() == 0:
+if os.geteuid() == 0 and sys.argv[3] == "nobody":
     os.setgroups([])
     os.setresgid(65534, 65534, 65534)
     os.setresuid(65534, 65534, 65534)
@@ -236,10 +238,11 @@ judge.close()
 """
 
 
-def _as_nobody(jobs, level, marker):
+def _apart(jobs, level, marker, user="nobody"):
+    """What isolates a worker that has been told that less is to be had, and its verdicts."""
     root = Path(humaneval.__file__).parents[3]
     done = subprocess.run(
-        [sys.executable, "-S", "-c", _AS_NOBODY, str(root), level, marker],
+        [sys.executable, "-S", "-c", _AS_NOBODY, str(root), level, user, marker],
         input="".join(json.dumps(job.to_dict()) + "\n" for job in jobs),
         capture_output=True,
         text=True,
@@ -263,11 +266,43 @@ def test_an_ordinary_user_is_protected_from_programs_that_run_as_the_same_user(o
         Job(name, f"def f(x):\n    return {action.format(**outside)!s}\n", "f", "", TEST)
         for name, action in hostile.READS.items()
     ]
-    isolation, verdicts = _as_nobody([*jobs, Job("last", RIGHT, "f", "", TEST)], "landlock", outside["place"])
+    isolation, verdicts = _apart([*jobs, Job("last", RIGHT, "f", "", TEST)], "landlock", outside["place"])
     assert (isolation["level"], isolation["fresh_user"]) == ("landlock", False)
     assert [verdict["kind"] for verdict in verdicts[len(names) :]] == ["failed"] * len(hostile.READS) + ["passed"]
     assert _state(outside) == before
     assert [pid for pid in _processes_of({65534}) if _of_this_test(pid, outside)] == []
+
+
+@pytest.mark.parametrize("name", ["TCP", "UDP", "an abstract socket"])
+def test_without_landlock_and_seccomp_the_network_is_empty_where_it_can_be(outside, name):
+    before = _state(outside)
+    jobs = [
+        Job(name, hostile.HOSTILE[name].format(**outside) + RIGHT, "f", "", TEST),
+        Job("next", RIGHT, "f", "", TEST),
+    ]
+    isolation, (verdict, following) = _apart(jobs, "rlimits", outside["place"], user="root")
+    if not isolation["namespaces"]:
+        pytest.skip("no network namespace may be made here")
+    assert isolation["level"] == "rlimits"
+    assert verdict["kind"] == "failed", verdict
+    assert verdict["detail"].split(":")[0] in ("OSError", "ConnectionRefusedError"), verdict
+    assert following["kind"] == "passed"
+    assert _state(outside) == before
+
+
+@pytest.mark.parametrize("call", ["unshare({new})", "syscall({clone}, {new} | 17, 0, 0, 0, 0)"])
+@pytest.mark.parametrize("new", [0x10000000, 0x50000000], ids=["user", "user and network"])
+def test_a_program_makes_no_namespace(pool, call, new):
+    if not pool.isolation.seccomp:
+        pytest.skip("no seccomp here")
+    call = call.format(new=new, clone=kernel._CLONE[platform.machine()])
+    program = (
+        f"import ctypes, os\nmade = ctypes.CDLL(None, use_errno=True).{call}\nmade or os._exit(0)\n"
+        "def f(x): return made, ctypes.get_errno()\n"
+    )
+    test = "def check(candidate):\n    assert candidate(1) == (-1, 1), candidate(1)\n"
+    (verdict,) = pool.judge([Job("job", program, "f", "", test)])
+    assert verdict.passed, verdict
 
 
 _AS_OURSELVES = """
@@ -303,7 +338,7 @@ def test_without_landlock_limits_and_judging_still_hold(problems, outside):
         Job("peek", "import os\ndef f(x): return len(open(f'/proc/{os.getppid()}/mem', 'rb').read(1))", "f", "", TEST),
         Job("daemon", hostile.HOSTILE["leaves a daemon"] + RIGHT, "f", "", TEST),
     ]
-    isolation, verdicts = _as_nobody(jobs, "rlimits", outside["place"])
+    isolation, verdicts = _apart(jobs, "rlimits", outside["place"])
     assert isolation["level"] == "rlimits"
     kinds = [verdict["kind"] for verdict in verdicts]
     assert kinds == ["passed"] * 20 + ["never-finished", "cpu", "memory", "failed", "passed"]

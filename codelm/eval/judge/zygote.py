@@ -76,6 +76,8 @@ def _run(control: socket.socket, limits: Limits, isolation: Isolation, ruleset: 
         os.dup2(null, standard)
     if sys.platform == "linux":
         kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
+    if isolation.namespaces:
+        kernel.enter_empty_network()
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake)

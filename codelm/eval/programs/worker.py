@@ -63,6 +63,8 @@ class Worker:
         if self.users is not None and closed and not self.reads_by_capability:
             self.users = None
             self.isolation = probe(fresh_user=False)
+        if self.isolation.namespaces:
+            kernel.enter_empty_network()
         place = tempfile.gettempdir()
         if self.users is not None and not anyone_may_enter(place):
             place = "/tmp"

@@ -1,13 +1,14 @@
 """How a process gives up its powers before it runs an untrusted program, and what this machine lets it give up.
 
-The ladder, every rung taken that holds weight: a fresh user (where we are root), resource limits, Landlock + seccomp.
-The level that is recorded names the highest: `none` < `rlimits` < `landlock`.
+The ladder, every rung taken that holds weight: a fresh user (where we are root), resource limits, an empty network
+(where a process may make one; a worker makes it once for all its programs), Landlock + seccomp. The level that is
+recorded names the highest: `none` < `rlimits` < `landlock`.
 """
 
 import math
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -60,6 +61,8 @@ class Isolation:
     seccomp: bool
     notes: tuple[str, ...] = ()
     """Why a rung is missing."""
+    namespaces: bool = False
+    """Programs run in a network and IPC namespace of their worker's own."""
 
     def to_dict(self) -> dict[str, Any]:
         """For the wire and for results."""
@@ -77,6 +80,7 @@ class Isolation:
         parts = [f"ABI {self.landlock_abi}"] if self.landlock_abi else []
         parts += ["seccomp"] if self.seccomp else []
         parts += ["fresh user" if self.fresh_user else "own user"]
+        parts += ["empty network"] if self.namespaces else []
         return f"{self.level} ({', '.join(parts)})"
 
 
@@ -91,23 +95,31 @@ def probe(fresh_user: bool) -> Isolation:
             " programs run as this user, whose processes share one limit"
         )
     abi = kernel.landlock_abi()
-    seccomp = kernel.seccomp_supported() and _seccomp_works()
+    seccomp = kernel.seccomp_supported() and _works(_try_seccomp)
+    namespaces = _works(kernel.enter_empty_network)
     if not abi:
         notes.append("no Landlock: the kernel is older than 5.13, built or booted without it, or a filter hides it")
     if not kernel.seccomp_supported():
         notes.append("no seccomp filter for this system or processor")
     elif not seccomp:
         notes.append("seccomp filters are refused here")
-    return Isolation("landlock" if abi and seccomp else "rlimits", fresh_user, abi, seccomp, tuple(notes))
+    if not namespaces:
+        notes.append("no network namespace: making one takes CAP_SYS_ADMIN")
+    return Isolation("landlock" if abi and seccomp else "rlimits", fresh_user, abi, seccomp, tuple(notes), namespaces)
 
 
-def _seccomp_works() -> bool:
+def _try_seccomp() -> None:
+    kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+    kernel.seccomp_restrict(same_user=True, confine_signals=True)
+
+
+def _works(attempt: Callable[[], None]) -> bool:
+    """Whether it raises no error, tried in a child."""
     child = os.fork()
     if child == 0:
         try:
-            kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
-            kernel.seccomp_restrict(same_user=True, confine_signals=True)
-        except OSError:
+            attempt()
+        except BaseException:
             os._exit(1)
         os._exit(0)
     return os.waitpid(child, 0)[1] == 0

@@ -1,4 +1,4 @@
-"""Landlock, seccomp and prctl by ctypes: what a process of any user may give up on Linux, with its children, for good.
+"""Landlock, seccomp, prctl and namespaces by ctypes: what a process on Linux may give up, with its children, for good.
 
 Sources: Linux `Documentation/userspace-api/landlock.rst`, `seccomp(2)`, `prctl(2)`, and the system call tables of
 x86_64 (`arch/x86/entry/syscalls/syscall_64.tbl`) and of the generic table that aarch64 uses (`asm-generic/unistd.h`).
@@ -85,6 +85,17 @@ def landlock_restrict(ruleset: int) -> None:
     _check(_syscall(_LANDLOCK_RESTRICT_SELF, ruleset, 0))
 
 
+def enter_empty_network() -> None:
+    """Move the calling process and its future children to a network without devices and to System V IPC of their own.
+
+    Raises:
+        OSError: when the kernel refuses, as it does without CAP_SYS_ADMIN.
+    """
+    if _libc is None:
+        raise OSError(errno.ENOSYS, "no namespaces on this system")
+    _check(_libc.unshare(_NEW_NET_AND_IPC))
+
+
 # Denied whatever the user: new ways into the kernel, other processes' memory, the network, and what outlives a process.
 _DENIED = {
     "x86_64": {
@@ -136,8 +147,11 @@ _SIGNALS = {
 
 _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _CLONE3 = 435
+_CLONE = {"x86_64": 56, "aarch64": 220}
+_NEW_NAMESPACES = 0x7E020000
+_NEW_NET_AND_IPC = 0x48000000
 _X32_BIT = 0x40000000
-_LOAD, _JUMP_EQUAL, _JUMP_GREATER_EQUAL, _RETURN = 0x20, 0x15, 0x35, 0x06
+_LOAD, _JUMP_EQUAL, _JUMP_GREATER_EQUAL, _JUMP_ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _KILL = 0x7FFF0000, 0x80000000
 _DATA_NUMBER, _DATA_ARCH, _DATA_ARGUMENT0 = 0, 4, 16
 
@@ -176,6 +190,13 @@ def seccomp_restrict(same_user: bool, confine_signals: bool) -> None:
         program += [(_JUMP_GREATER_EQUAL, 0, 1, _X32_BIT), (_RETURN, 0, 0, _refuse(errno.EPERM))]
     # glibc falls back to clone when clone3 is absent.
     program += [(_JUMP_EQUAL, 0, 1, _CLONE3), (_RETURN, 0, 0, _refuse(errno.ENOSYS))]
+    program += [
+        (_JUMP_EQUAL, 0, 4, _CLONE[machine]),
+        (_LOAD, 0, 0, _DATA_ARGUMENT0),
+        (_JUMP_ANY_BIT, 0, 1, _NEW_NAMESPACES),
+        (_RETURN, 0, 0, _refuse(errno.EPERM)),
+        (_RETURN, 0, 0, _ALLOW),
+    ]
     for number in denied:
         program += [(_JUMP_EQUAL, 0, 1, number), (_RETURN, 0, 0, _refuse(errno.EPERM))]
     for number in own_process_only:

@@ -62,6 +62,8 @@ class Server:
         if self.user is not None and closed and not self.reads_by_capability:
             self.user = None
             self.isolation = probe(fresh_user=False)
+        if self.isolation.namespaces:
+            kernel.enter_empty_network()
         place = tempfile.gettempdir()
         if self.user is not None and not anyone_may_enter(place):
             place = "/tmp"
