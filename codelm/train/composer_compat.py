@@ -6,6 +6,7 @@ FSDP2 is always passed as `{"fsdp": FSDP2Config(...)}` (a dict under "fsdp2" is 
 
 import contextlib
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -36,11 +37,18 @@ def apply() -> None:
     # Third-party deprecation noise that a user can do nothing about.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch|composer|transformers")
     warnings.filterwarnings("ignore", category=UserWarning, module=r"torch\.distributed|composer")
+    _understand_torchrun()
     _average_on_gloo()
     _autocast_on_cpu()
     _survive_batches_without_loss()
     # Composer 0.32's own allocates on CUDA whatever the device is, and would draw other weights than an unsharded run.
     prepare_distributed.meta_init = materialise
+
+
+def _understand_torchrun() -> None:
+    """Composer's launcher says which node a rank is on in NODE_RANK, torchrun in GROUP_RANK; Composer 0.32 reads one."""
+    if "GROUP_RANK" in os.environ:
+        os.environ.setdefault("NODE_RANK", os.environ["GROUP_RANK"])
 
 
 def _average_on_gloo() -> None:

@@ -1,6 +1,8 @@
 """Two ranks on CPU: DDP, FSDP2 and one rank train alike; FSDP2 resumes to the bit."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from codelm.config.train import TrainConfig
 from codelm.train.compiled import has_compiler
 from codelm.train.run import train
 
+ROOT = Path(__file__).parents[2]
 Rows = list[dict[str, Any]]
 
 
@@ -101,3 +104,15 @@ def test_compiled_blocks_train_and_resume_alike_under_ddp_and_fsdp2(launch: Any,
     for kind in ("ddp", "sharded"):
         assert losses(found[kind]) == pytest.approx(losses(found["plain"]), rel=1e-4)
         assert losses(found[f"{kind}_resumed"]) == losses(found[kind])
+
+
+@pytest.mark.slow
+@pytest.mark.world_size(2)
+def test_torchrun_launches_ranks_as_composer_does(settings: dict[str, Any], found: dict[str, Rows]) -> None:
+    folder = Path(settings["save_folder"]) / "torchrun"
+    yaml = folder.with_suffix(".yaml")
+    yaml.write_text(json.dumps({**settings, "save_folder": str(folder)}))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    subprocess.run([*torchrun, str(ROOT / "train" / "main.py"), str(yaml)], check=True, timeout=300)
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert losses(rows) == losses(found["ddp"])
