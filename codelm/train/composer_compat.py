@@ -46,7 +46,7 @@ def apply() -> None:
 
 
 def _understand_torchrun() -> None:
-    """Composer's launcher says which node a rank is on in NODE_RANK, torchrun in GROUP_RANK; Composer 0.32 reads one."""
+    """Composer 0.32 reads in NODE_RANK which node a rank is on, as its launcher says; torchrun says GROUP_RANK."""
     if "GROUP_RANK" in os.environ:
         os.environ.setdefault("NODE_RANK", os.environ["GROUP_RANK"])
 
