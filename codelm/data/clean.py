@@ -86,7 +86,7 @@ class Cleaner:
         if not is_kept(document.licence, self._licences):
             findings.dropped.drop(language, "licence")
             return None
-        hits = self._needles.find(document.text)
+        hits = self._needles.find(document.text, language)
         if hits:
             findings.contamination.add(f"{document.repository}:{document.path}", hits)
             findings.dropped.drop(language, "evaluation_problems")

@@ -6,11 +6,13 @@ language's comments. Two kinds of needles are looked for:
 
 - `ngram`: `ngram` words in a row that a text shares with a problem (13, as GPT-3 was decontaminated). An n-gram counts
   only when it is distinctive: it has enough rare words, and few problems of its benchmark share it;
-- `substring`: a whole docstring or solution (as StarCoder was decontaminated), for those without such n-grams.
+- `substring`: a whole docstring or solution (as StarCoder was decontaminated), for those without such n-grams;
+- `renamed`: half of a function of a repository's benchmark, whatever its names are (`shapes`); in Python alone.
 
-The hash of words i to j of a text is a difference of prefix sums, so both kinds cost a few numpy operations a byte.
+The hash of words i to j of a text is a difference of prefix sums, so the first two cost a few numpy operations a byte.
 """
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,9 +24,10 @@ from numpy.typing import NDArray
 from codelm.config.cleaning import DecontaminationSection
 from codelm.data.contamination.common_words import COMMON_WORDS
 from codelm.data.contamination.problems import Problem
+from codelm.data.contamination.shapes import position_of, runs_of
 
 Hashes = NDArray[np.uint64]
-Kind = Literal["ngram", "substring"]
+Kind = Literal["ngram", "substring", "renamed"]
 
 _ANCHOR = 5
 """Words by which a substring is first looked for; shorter ones are no needles."""
@@ -37,6 +40,9 @@ _LONG = 25
 """A docstring or solution of so many words, `_DIFFERENT` of them different, needs no rare one."""
 _SHARED_BY = 3
 """An n-gram of more problems of one benchmark than this says little about any of them."""
+_SHARE_OF_RUNS, _FEWEST_RUNS = 0.5, 4
+"""A renamed copy has this share of a function's runs; one of fewer runs looks like other code."""
+_PYTHON = ("python", "jupyter")
 _CHUNK, _OVERLAP = 1 << 18, 1 << 14
 """Characters that are hashed at once, and that neighbouring chunks share."""
 
@@ -79,6 +85,10 @@ class Needles:
     """Leads from the five rarest words in a row of a substring to `substrings`."""
     substrings: tuple[tuple[bytes, int, int], ...]
     """The words, the number of the anchor's first one, the problem."""
+    runs: "_Index"
+    """Leads from runs of tokens to problems."""
+    fewest_runs: dict[int, int]
+    """By problem, how many of its runs make a renamed copy."""
 
     @classmethod
     def build(cls, problems: Iterable[Problem], section: DecontaminationSection | None = None) -> "Needles":
@@ -88,6 +98,8 @@ class Needles:
         owners: defaultdict[int, set[int]] = defaultdict(set)
         anchors: defaultdict[int, set[int]] = defaultdict(set)
         substrings: dict[tuple[bytes, int, int], int] = {}
+        runs: defaultdict[int, set[int]] = defaultdict(set)
+        fewest_runs: dict[int, int] = {}
         for number, problem in enumerate(problems):
             for part in (f"{problem.statement}\n{problem.solution}", problem.tests):
                 words = _Words.of(part)
@@ -97,6 +109,11 @@ class Needles:
                 for anchor, before, needle in _anchored(part, section.min_substring):
                     place = substrings.setdefault((needle, before, number), len(substrings))
                     anchors[anchor].add(place)
+            shape = set(runs_of(problem.code).tolist())
+            if len(shape) >= _FEWEST_RUNS:
+                fewest_runs[number] = max(_FEWEST_RUNS, math.ceil(_SHARE_OF_RUNS * len(shape)))
+                for run in shape:
+                    runs[run].add(number)
         for gram in [gram for gram, numbers in owners.items() if _is_shared(problems[number] for number in numbers)]:
             del owners[gram]
         covered = {number for _, _, number in substrings}.union(*owners.values())
@@ -108,18 +125,36 @@ class Needles:
             ngrams=_Index.of(owners),
             anchors=_Index.of(anchors),
             substrings=tuple(substrings),
+            runs=_Index.of(runs),
+            fewest_runs=fewest_runs,
         )
 
-    def find(self, text: str) -> list[Hit]:
-        """The problems found in a text, each once a kind, in the order of their first matches."""
+    def find(self, text: str, language: str | None = None) -> list[Hit]:
+        """The problems found in a text, each once a kind, in the order of their first matches.
+
+        Args:
+            language: of the text, where it is known: renamed copies are looked for in Python alone.
+        """
         found: dict[tuple[int, Kind], int] = {}
         for offset in range(0, max(1, len(text) - _OVERLAP), _CHUNK - _OVERLAP):
             words = _Words.of(text[offset : offset + _CHUNK])
             for word, number, kind in sorted(self._matches(words)):
                 if (number, kind) not in found:
                     found[number, kind] = offset + words.position(word)
+        if self.fewest_runs and language in (None, *_PYTHON):
+            found.update(((number, "renamed"), position_of(text, token)) for number, token in self._renamed(text))
         hits = [Hit(*self.problems[number], kind, position) for (number, kind), position in found.items()]
         return sorted(hits, key=lambda hit: (hit.position, hit.benchmark, hit.problem, hit.kind))
+
+    def _renamed(self, text: str) -> Iterator[tuple[int, int]]:
+        """The problems of which enough runs are in a text, and the token where the first of them begins."""
+        runs = runs_of(text)
+        matched: defaultdict[int, set[int]] = defaultdict(set)
+        first: dict[int, int] = {}
+        for token, number in self.runs.lookup(runs):
+            first.setdefault(number, token)
+            matched[number].add(int(runs[token]))
+        yield from ((number, first[number]) for number in first if len(matched[number]) >= self.fewest_runs[number])
 
     def _matches(self, words: "_Words") -> Iterator[tuple[int, int, Kind]]:
         """First word, problem and kind of every match."""

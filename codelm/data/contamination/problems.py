@@ -38,6 +38,8 @@ class Problem:
     """What the model is shown: a description, or code that ends where the model goes on."""
     solution: str = ""
     tests: str = ""
+    code: str = ""
+    """Python that is looked for with other names too."""
 
     def description(self) -> str:
         """The longest docstring or block of comments of the statement; all of it when there is none."""
@@ -121,7 +123,8 @@ def problem_of(fields: Any, benchmark: str, number: int) -> Problem:
         solution = solution[len(header_of(solution)) :]
     id = next((fields[key] for key in _IDS if fields.get(key) is not None), number)
     named = _first(fields, ("benchmark",)) or benchmark
-    return Problem(named, str(id), statement, textwrap.dedent(solution), _first(fields, _TESTS))
+    code = f"{statement}{solution}" if fields.get("row") == "function" else ""
+    return Problem(named, str(id), statement, textwrap.dedent(solution), _first(fields, _TESTS), code)
 
 
 def _first(fields: Mapping[str, Any], keys: tuple[str, ...]) -> str:

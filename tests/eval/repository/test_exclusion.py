@@ -33,6 +33,16 @@ def test_a_reformatted_copy_of_a_masked_function_is_found(built):
     assert "shop/money.py::total" in {hit.problem for hit in needles.find(copy)}
 
 
+def test_a_copy_of_a_masked_function_under_other_names_is_found(built, shop):
+    needles = Needles.build(load_problems(str(built.folder / manifest.MANIFEST)))
+    text = (shop / "shop/money.py").read_text()
+    code = text[text.index("    result = 0") : text.index("def logged")]
+    names = {"result": "acc", "prices": "items", "price": "item", "rounded": "nearest", "discount": "off"}
+    copy = re.sub("|".join(sorted(names, key=len, reverse=True)), lambda match: names[match[0]], code)
+    hits = needles.find(f"def add_up(items, off=0.0):\n{copy}", "python")
+    assert [(hit.problem, hit.kind) for hit in hits] == [("shop/money.py::total", "renamed")]
+
+
 def test_other_code_of_the_repository_stays(built):
     needles = Needles.build(load_problems(str(built.folder / manifest.MANIFEST)))
     assert not needles.find("def never_called(prices):\n    first = prices[0]\n    return first\n")
