@@ -10,6 +10,7 @@ import argparse
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -18,7 +19,7 @@ from codelm.config.eval import EvalConfig, EvalModelSection
 from codelm.config.evaluation.sandbox import SandboxSection
 from codelm.config.evaluation.tasks import HumanEvalSection, MultiplELanguage, MultiplESection, TasksSection
 from codelm.console import setup_logging
-from codelm.errors import EvaluationError, exit_on_error
+from codelm.errors import CodelmError, EvaluationError, exit_on_error, from_os_error
 from codelm.startup import many_imports
 
 if TYPE_CHECKING:
@@ -26,13 +27,19 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("codelm.eval.main")
 
+_ELSEWHERE = (
+    "humaneval_plus, mbpp, mbpp_plus and infilling are not judged: no package brings their problems; name their files"
+    " in a YAML"
+)
+
 
 @exit_on_error
 def main() -> None:
     flags = {"--self-test", "--sandbox-check"}.intersection(sys.argv[1:])
     if flags and not any(argument.endswith((".yaml", ".yml")) or argument == "--help" for argument in sys.argv[1:]):
         everything = MultiplESection(languages=list(get_args(MultiplELanguage)))
-        check_machine(flags, SandboxSection(), TasksSection(humaneval=HumanEvalSection(), multipl_e=everything))
+        tasks = TasksSection(humaneval=HumanEvalSection(), multipl_e=everything)
+        check_machine(flags, SandboxSection(), tasks, [_ELSEWHERE])
         return
     command = parse_command_line("eval", extra=_add_flags)
     assert isinstance(command.config, EvalConfig)
@@ -50,21 +57,20 @@ def evaluate(config: EvalConfig, dry_run: bool) -> None:
     """
     from codelm.eval.benchmarks.registry import load_benchmark
 
-    left_out: list[str] = []
-    benchmarks: dict[str, Benchmark] = {}
+    loaded: dict[str, Benchmark | EvaluationError] = {}
     for name, section in config.tasks.chosen().items():
         try:
-            benchmarks[name] = load_benchmark(name, section)
+            loaded[name] = load_benchmark(name, section)
         except EvaluationError as error:
-            left_out.append(str(error))
-    if benchmarks:
-        left_out += _evaluate(config, benchmarks, dry_run)
+            loaded[name] = error
+    absent = [str(error) for error in loaded.values() if isinstance(error, EvaluationError)]
+    left_out = _evaluate(config, loaded, dry_run) if len(absent) < len(loaded) else absent
     if left_out:
         raise EvaluationError("; ".join(left_out))
 
 
-def _evaluate(config: EvalConfig, benchmarks: dict[str, Benchmark], dry_run: bool) -> list[str]:
-    """Evaluate; what had to be left out."""
+def _evaluate(config: EvalConfig, loaded: dict[str, Benchmark | EvaluationError], dry_run: bool) -> list[str]:
+    """Evaluate; what had to be left out, or could not be loaded."""
     # torch and transformers take seconds to import: only once the configuration is known to be good.
     with many_imports():
         from processes import join_processes
@@ -77,13 +83,16 @@ def _evaluate(config: EvalConfig, benchmarks: dict[str, Benchmark], dry_run: boo
     sections, left_out = config.tasks.chosen(), []
     model, tokenizer = load_model(config.model)
     ranks = join_processes()
-    for name, benchmark in benchmarks.items():
-        if reason := why_not(tokenizer, benchmark.problems):
-            left_out.append(f"tasks.{name} was left out: {reason}")
-            continue
-        arguments = (model, tokenizer, benchmark, sections[name], config.sandbox)
+    for name, benchmark in loaded.items():
         folder = Path(config.output_folder) / name
         try:
+            with ranks.together():  # a file may be absent where one rank runs
+                if isinstance(benchmark, EvaluationError):
+                    raise benchmark
+                if reason := why_not(tokenizer, benchmark.problems):
+                    raise EvaluationError(f"tasks.{name} was left out: {reason}")
+            assert not isinstance(benchmark, EvaluationError)
+            arguments = (model, tokenizer, benchmark, sections[name], config.sandbox)
             if dry_run:
                 print(run.preview(*arguments))
                 continue
@@ -91,11 +100,35 @@ def _evaluate(config: EvalConfig, benchmarks: dict[str, Benchmark], dry_run: boo
                 result = run.evaluate(*arguments, config.seed, folder, progress, config.model.path, ranks)
             if result is not None:
                 print_result(result, folder)
-        except EvaluationError as error:
-            if len(benchmarks) == 1 or ranks.size > 1:
-                raise  # another rank would wait for this one
-            left_out.append(f"tasks.{name} was left out: {error}")
+        except Exception as error:
+            if len(loaded) == 1 and isinstance(error, CodelmError | OSError):
+                raise
+            reason = _reason(error)
+            left_out.append(reason if reason.startswith("tasks.") else f"tasks.{name} was left out: {reason}")
+            _free_memory()
     return left_out
+
+
+def _reason(error: Exception) -> str:
+    """Why a benchmark cannot be evaluated; what is no failure of input or machine is raised."""
+    import torch
+
+    if isinstance(error, OSError):
+        error = from_os_error(error)
+    if isinstance(error, CodelmError):
+        return str(error)
+    # torch has a class of its own for this on accelerators only.
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+        return "there is not enough memory for it: lower its batch_size"
+    raise error
+
+
+def _free_memory() -> None:
+    """Give the next benchmark what a failed one took."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def load_model(section: EvalModelSection) -> tuple[Any, Any]:
@@ -117,8 +150,11 @@ def load_model(section: EvalModelSection) -> tuple[Any, Any]:
     return load(section.path, dtype, device)
 
 
-def check_machine(flags: set[str], sandbox: SandboxSection, tasks: TasksSection) -> None:
-    """Try the sandbox and the judge on programs whose outcome is known; exit code 1 if one is not as it must be."""
+def check_machine(flags: set[str], sandbox: SandboxSection, tasks: TasksSection, left_out: Sequence[str] = ()) -> None:
+    """Try the sandbox and the judge on programs whose outcome is known; exit code 1 if one is not as it must be.
+
+    `left_out`: sentences for the end, beside those for benchmarks that cannot be loaded.
+    """
     from progress import ProgressBars
     from report import print_sandbox, print_self_test
 
@@ -129,10 +165,16 @@ def check_machine(flags: set[str], sandbox: SandboxSection, tasks: TasksSection)
         print_sandbox(*check_sandbox(sandbox))
     if "--self-test" in flags:
         # MultiPL-E has no references: programs of our own stand in, in every language unless a YAML says which.
-        chosen, languages = tasks.chosen(), tasks.multipl_e.languages if tasks.multipl_e else []
-        named = [load_benchmark(name, section) for name, section in chosen.items() if not name.startswith("multipl_e")]
+        languages = tasks.multipl_e.languages if tasks.multipl_e else []
+        named, absent = [], []
+        for name, section in tasks.chosen().items():
+            try:
+                named += [] if name.startswith("multipl_e") else [load_benchmark(name, section)]
+            except EvaluationError as error:
+                absent.append(str(error))
         with ProgressBars() as progress:
             outcome = run_self_test(sandbox, named, languages, progress)
+        outcome.left_out += [*absent, *left_out]
         print_self_test(outcome)
         sys.exit(1 if outcome.wrong else 0)
 

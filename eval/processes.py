@@ -20,4 +20,10 @@ def join_processes() -> Ranks:
     # They share folders, not tensors: gloo is enough on any device.
     dist.init_process_group("gloo", timeout=_PATIENCE)
     atexit.register(dist.destroy_process_group)
-    return Ranks(dist.get_rank(), size, lambda: dist.barrier() and None)
+
+    def agree(failure: str | None) -> str | None:
+        said: list[str | None] = [None] * size
+        dist.all_gather_object(said, failure)
+        return next((one for one in said if one is not None), None)
+
+    return Ranks(dist.get_rank(), size, agree)

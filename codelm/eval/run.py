@@ -5,6 +5,7 @@
 Each stage finds what is there and does the rest. The ranks share the first one; the others are the first rank's.
 """
 
+import contextlib
 import hashlib
 import platform
 from collections.abc import Callable
@@ -73,23 +74,25 @@ def evaluate(
 
     Raises:
         EvaluationError: when the sandbox is below its floor, a prompt cannot be made, or the folder holds another
-            evaluation.
+            evaluation; on every rank, when it is so on one.
     """
     ranks = ranks or Ranks()
     profile = PROFILES[section.postprocess]
     if not ranks.first:
-        ranks.barrier()
-        generate_stage(model, tokenizer, benchmark, section, seed, folder, None, ranks)
-        ranks.barrier()
+        with ranks.together():
+            pass  # the first one opens the folder
+        with ranks.together():
+            generate_stage(model, tokenizer, benchmark, section, seed, folder, None, ranks)
         return None
-    with benchmark.open_judge(sandbox) as judge:
-        settings = describe(model, tokenizer, benchmark, section, seed, checkpoint)
-        settings |= {"sandbox": judge.isolation.level, "limits": judge.limits.to_dict()}
-        if folder is not None:
-            results.open_folder(folder, {**settings, "weights_sha256": weights_hash(model)})
-        ranks.barrier()
-        generated = generate_stage(model, tokenizer, benchmark, section, seed, folder, progress, ranks)
-        ranks.barrier()
+    with contextlib.ExitStack() as stack:
+        with ranks.together():
+            judge = stack.enter_context(benchmark.open_judge(sandbox))
+            settings = describe(model, tokenizer, benchmark, section, seed, checkpoint)
+            settings |= {"sandbox": judge.isolation.level, "limits": judge.limits.to_dict()}
+            if folder is not None:
+                results.open_folder(folder, {**settings, "weights_sha256": weights_hash(model)})
+        with ranks.together():
+            generated = generate_stage(model, tokenizer, benchmark, section, seed, folder, progress, ranks)
         if folder is not None:
             generated = _gather(folder, generated, benchmark, section)
         return assess(judge, benchmark, generated.in_order(), generated.gold, profile, settings, folder, progress)

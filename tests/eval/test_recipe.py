@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from codelm.config.evaluation.tasks import HumanEvalSection
+from codelm.eval import completing, run
 from codelm.eval.judge.verdict import Verdict
 from codelm.eval.selftest import Group
 from codelm.model import ReplitCodeConfig, ReplitCodeForCausalLM
@@ -62,25 +64,64 @@ def test_a_checkpoint_is_scored_and_a_second_run_reuses_it(recipe, checkpoint, t
     assert (tmp_path / "humaneval" / "samples.jsonl").read_bytes() == before
 
 
-def test_two_processes_share_the_prompts(checkpoint, tmp_path):
-    def run(*launcher, folder):
-        arguments = [*_small(checkpoint, folder), "tasks.infilling.path=absent.jsonl.gz"]
+SUM = {
+    "code": "def plus(a, b):\n    return a + b",
+    "prompt": "Add two numbers.",
+    "test_list": ["assert plus(1, 2) == 3"],
+    "test": "assert plus(1, 2) == 3\n",
+    "task_id": 11,
+}
+
+
+def _with_failures(folder):
+    """Further benchmarks: one whose file is absent, one whose folder cannot be made, and a good one behind them."""
+    folder.mkdir(exist_ok=True)
+    (folder / "mbpp").write_text("in the way")
+    (folder / "mbpp.jsonl").write_text(json.dumps(SUM) + "\n")
+    few = [f"tasks.{name}.max_new_tokens=8" for name in ("mbpp", "mbpp_plus")]
+    paths = [f"tasks.{name}.path={folder / 'mbpp.jsonl'}" for name in ("mbpp", "mbpp_plus")]
+    return [*paths, *few, "tasks.infilling.path=absent.jsonl.gz"]
+
+
+def test_two_processes_share_the_prompts_and_leave_out_the_same(checkpoint, tmp_path):
+    def start(*launcher, folder):
+        arguments = [*_small(checkpoint, folder), *_with_failures(folder)]
         command = [sys.executable, *launcher, str(RECIPE), *map(str, arguments)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
 
-    alone = run(folder=tmp_path / "alone")
-    together = run("-m", "composer.cli.launcher", "-n", "2", folder=tmp_path / "together")
+    alone = start(folder=tmp_path / "alone")
+    together = start("-m", "composer.cli.launcher", "-n", "2", folder=tmp_path / "together")
     for result in (alone, together):
-        assert "pass@1" in result.stdout
-        assert "tasks.infilling.path: there is no file absent.jsonl.gz" in result.stdout + result.stderr
+        assert "MBPP+" in result.stdout
+        said = result.stdout + result.stderr
+        assert "tasks.mbpp was left out: File exists: " in said
+        assert "; tasks.infilling.path: there is no file absent.jsonl.gz" in said
+        assert "Traceback" not in said
     assert alone.returncode == 2
     for name in ("verdicts.humaneval-2.jsonl", "gold.jsonl"):
-        files = [tmp_path / run / "humaneval" / name for run in ("alone", "together")]
+        files = [tmp_path / ranks / "humaneval" / name for ranks in ("alone", "together")]
         ids = [[json.loads(line)["task_id"] for line in file.read_text().splitlines()] for file in files]
         assert ids[0] == ids[1]
-    texts = [(tmp_path / run / "humaneval" / "samples.jsonl").read_text() for run in ("alone", "together")]
+    texts = [(tmp_path / ranks / "humaneval" / "samples.jsonl").read_text() for ranks in ("alone", "together")]
     assert texts[0] == texts[1]
+
+
+def test_what_the_memory_is_too_small_for_is_left_out(recipe, checkpoint, tmp_path, monkeypatch):
+    complete = completing.complete
+
+    def short_of_memory(model, tokenizer, section, *rest):
+        if isinstance(section, HumanEvalSection):
+            raise torch.OutOfMemoryError("no room for the cache")
+        return complete(model, tokenizer, section, *rest)
+
+    monkeypatch.setattr(run, "complete", short_of_memory)
+    code, out, err = recipe(*_small(checkpoint, tmp_path), *_with_failures(tmp_path))
+    assert code == 2
+    assert "MBPP+" in out
+    assert (
+        "error: tasks.humaneval was left out: there is not enough memory for it: lower its batch_size; tasks.mb" in err
+    )
 
 
 def test_a_dry_run_says_what_would_run_and_writes_nothing(recipe, checkpoint, tmp_path):
@@ -90,17 +131,18 @@ def test_a_dry_run_says_what_would_run_and_writes_nothing(recipe, checkpoint, tm
     assert not (tmp_path / "out").exists()
 
 
-def _self_test(recipe, *arguments):
+def _self_test(recipe, left_out, *arguments):
     """What must pass and what came of it, by title: (must, passed, judged)."""
     code, out, _ = recipe("--self-test", *arguments)
     assert code == 0, out
+    assert left_out in out
     rows = [[cell.strip() for cell in line.split("│")[1:5]] for line in out.splitlines() if line.startswith("│")]
     return {title: (must, int(passed), int(judged)) for title, must, passed, judged in rows}
 
 
 @pytest.mark.slow
 def test_the_self_test_needs_no_yaml_and_no_model(recipe):
-    rows = _self_test(recipe)
+    rows = _self_test(recipe, "mbpp_plus and infilling are not judged")
     assert rows["HumanEval's reference solutions"] == ("pass", 164, 164)
     for must, passed, judged in rows.values():
         assert passed == judged if must == "pass" else passed <= (0.2 * judged if must == "mostly not pass" else 0)
@@ -110,7 +152,9 @@ def test_the_self_test_needs_no_yaml_and_no_model(recipe):
 def test_the_self_test_of_a_yaml_judges_its_benchmarks_mutants_of_them_and_its_toolchains(recipe):
     rows = _self_test(
         recipe,
+        "tasks.mbpp.path: there is no file absent.jsonl",
         YAML,
+        "tasks.mbpp.path=absent.jsonl",
         "tasks.humaneval.limit=4",
         "tasks.multipl_e.languages=[sh]",
         "model.path=x",

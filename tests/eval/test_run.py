@@ -276,12 +276,13 @@ def test_equal_completions_are_judged_once(evaluate, reciter, monkeypatch, tmp_p
 
 
 def test_ranks_share_the_prompts_and_the_first_scores(evaluate, reciter, tmp_path):
-    """Rank after rank in one process: the barrier is where the others do their part."""
+    """Rank after rank in one process: the others do their part where the first one waits for them."""
     whole = evaluate(tmp_path / "whole")
     turns = []
 
-    def others():
-        # The first barrier: the folder is there. The second: everyone has generated.
+    def others(failure):
+        # The first time the folder is there, the second time everyone has generated.
+        assert failure is None
         if not turns:
             turns.append("generate")
             for rank in (1, 2):
@@ -293,6 +294,21 @@ def test_ranks_share_the_prompts_and_the_first_scores(evaluate, reciter, tmp_pat
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(
         path.name for path in (tmp_path / "whole").iterdir()
     )
+
+
+def test_what_fails_on_one_rank_fails_on_all_and_none_waits(evaluate, tmp_path):
+    said = []
+
+    def agree(failure):
+        said.append(failure)
+        return "the disk is full on another rank"
+
+    with pytest.raises(EvaluationError, match="the disk is full on another rank"):
+        evaluate(tmp_path / "out", ranks=Ranks(1, 2, agree))
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(FileExistsError):
+        evaluate(tmp_path / "file", ranks=Ranks(0, 2, agree))
+    assert [failure and "File exists" in failure for failure in said] == [None, True]
 
 
 def test_what_other_ranks_left_behind_is_not_generated_again(evaluate, reciter, tmp_path):
