@@ -2,6 +2,7 @@
 
 import pytest
 
+from codelm.eval.repository import outcome
 from codelm.eval.repository.judge import RepositoryJudge
 
 
@@ -63,6 +64,15 @@ def test_another_correct_body_passes(verdict):
 )
 def test_what_is_wrong_never_passes(verdict, body, kind):
     assert verdict(body).kind == kind
+
+
+def test_the_memory_of_all_its_processes_is_bounded(verdict, monkeypatch):
+    monkeypatch.setattr(outcome, "_MEMORY", 1 << 29)
+    body = (
+        "    import os, time\n    for _ in range(6):\n        if os.fork() == 0:\n"
+        "            kept = b'x' * (100 << 20)\n            time.sleep(1000)\n    time.sleep(1000)\n"
+    )
+    assert verdict(body).kind == "memory"
 
 
 @pytest.mark.parametrize(

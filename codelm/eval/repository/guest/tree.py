@@ -168,25 +168,6 @@ def _cloned(source: str, target: str) -> bool:
     return True
 
 
-def bytes_below(folder: str, enough: int) -> int:
-    """Bytes of all files below a folder; counting ends above `enough`."""
-    total, folders = 0, [folder]
-    while folders and total <= enough:
-        try:
-            entries = list(os.scandir(folders.pop()))
-        except OSError:
-            continue
-        for entry in entries:
-            try:
-                status = entry.stat(follow_symlinks=False)
-            except OSError:
-                continue
-            total += status.st_blocks * 512
-            if stat.S_ISDIR(status.st_mode):
-                folders.append(entry.path)
-    return total
-
-
 def empty(folder: str) -> None:
     """Remove all that is in a folder, which stays."""
     os.chmod(folder, 0o700)
