@@ -37,6 +37,8 @@ def main() -> None:
     benchmark = load_benchmark(name, section)
     found = read_samples(args.samples, benchmark.problems)
     profile = PROFILES[args.profile]
+    if args.workers is not None and args.workers < 1:
+        raise EvaluationError(f"--workers {args.workers}: at least one program is judged at once")
     sandbox = SandboxSection(num_workers=args.workers, min_level=args.min_level)
     with benchmark.open_judge(sandbox) as judge, ProgressBars() as progress:
         settings: dict[str, Any] = {
@@ -70,7 +72,10 @@ def task_of(name: str, path: str | None, options: list[str]) -> tuple[str, TaskS
         key, equals, value = option.partition("=")
         if not equals:
             raise EvaluationError(f"{option}: options of the benchmark are written key=value, such as split=all")
-        said[key] = yaml.safe_load(value)
+        try:
+            said[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise EvaluationError(f"{option}: {value} is no YAML ({str(error).splitlines()[0]})") from None
     try:
         named = {"repository": {_OWN: said}} if name == "repository" else {name: said}
         sections = TasksSection.model_validate(named).chosen()

@@ -14,6 +14,7 @@ from typing import Any
 
 from codelm.config.evaluation.sandbox import SandboxSection
 from codelm.config.evaluation.tasks import TaskSection, TasksSection, tasks_of
+from codelm.errors import EvaluationError
 from codelm.eval import results
 from codelm.eval.assess import assess
 from codelm.eval.benchmarks.registry import load_benchmark
@@ -45,12 +46,19 @@ def judge_folder(folder: Path, sandbox: SandboxSection) -> None:
     """Judge and score all benchmarks in a folder that are not scored yet; another process may be at it already.
 
     Raises:
-        CodelmError: the sandbox is below its floor, or a benchmark's problems are gone.
+        EvaluationError: of some benchmarks the problems are gone, or the sandbox is below its floor; the others are
+            judged.
     """
+    failures = []
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for place in unjudged(folder):
-            _judge(place, sandbox)
+            try:
+                _judge(place, sandbox)
+            except Exception as error:  # the folder is a user's, and the next benchmark another matter
+                failures.append(f"{place.name}: {type(error).__name__}: {error}")
+    if failures:
+        raise EvaluationError("; ".join(failures))
 
 
 def unjudged(folder: Path) -> list[Path]:

@@ -128,6 +128,8 @@ def test_verdicts_come_a_line_each_in_the_samples_order_and_once(write, problems
         (["--benchmark", "mbpp", "--path", "absent.jsonl"], "there is no file absent.jsonl"),
         (["--samples", "absent.jsonl"], "absent.jsonl cannot be read"),
         (["limit=0"], "limit: Input should be greater than 0"),
+        (["limit={1"], "limit={1: {1 is no YAML (while parsing a flow mapping)"),
+        (["--workers", "0"], "--workers 0: at least one program is judged at once"),
     ],
 )
 def test_bad_input_is_one_sentence(write, problems, tmp_path, arguments, message):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from codelm.config.evaluation.sandbox import SandboxSection
-from codelm.config.evaluation.tasks import HumanEvalSection
+from codelm.config.evaluation.tasks import CustomSection, HumanEvalSection
 from codelm.eval.benchmarks import humaneval
 from codelm.eval.records import Completion
 from codelm.train.callbacks import judging as module
@@ -66,6 +66,18 @@ def test_results_are_logged_once_with_their_batches(judge: Judging) -> None:
         (20, "eval/humaneval/samples"),
     ]
     assert [row[:2] for row in logger.tables[1][2]] == [["HumanEval/0", "passed"], ["HumanEval/1", "failed"]]
+
+
+def test_a_benchmark_that_cannot_be_judged_takes_none_with_it(judge: Judging, caplog: pytest.LogCaptureFixture) -> None:
+    logger: Any = Recorder()
+    gone = {"section": CustomSection(load="nowhere:load"), "settings": {}, "completions": [], "gold": []}
+    with caplog.at_level("WARNING"):
+        judge.begin(10, {"absent": gone, **written(1)})
+        judge.wait()
+    judge.log_results(logger, 20)
+    assert logger.metrics == [(10, {"eval/humaneval/pass@1": 0.5})]
+    assert "the judging of absent at batch 10 failed" in caplog.text
+    assert "nowhere:load cannot be imported" in caplog.text
 
 
 def test_a_judge_that_crashes_is_started_again_once_and_then_left_out(
