@@ -117,6 +117,18 @@ def test_only_files_that_parse_are_judged_by_a_parser(folder):
     assert [verdict.kind for verdict in (right, wrong, huge)] == ["passed", "failed", "failed"]
 
 
+def test_a_text_that_takes_its_parser_too_long_is_a_verdict_and_the_next_one_is_judged(folder):
+    problems = load_benchmark("mine", section_of(folder)).problems
+    sql = next(problem for problem in problems if problem.language == "sql" and problem.judge == PARSER)
+    endless = f"SELECT a FROM b WHERE c IN ({'1, ' * 300_000}"
+    hasty = SandboxSection(num_workers=1, cpu_seconds=1.0)
+    with held_out.ParseJudge(hasty) as judge:
+        verdicts = judge.judge([sql.job(text) for text in (endless, sql.gold)])
+    assert [verdict.kind for verdict in verdicts] in (["cpu", "passed"], ["wall", "passed"])
+    with held_out.ParseJudge(hasty.model_copy(update={"cpu_seconds": 60.0, "wall_seconds": 0.5})) as judge:
+        assert judge.judge([sql.job(endless)])[0].kind == "wall"
+
+
 def test_the_benchmark_is_what_was_asked_for(folder):
     some = load_benchmark("mine", section_of(folder, languages=["css"], gaps=["line"])).problems
     assert {(problem.language, problem.kind) for problem in some} == {("css", ""), ("css", "line")}
