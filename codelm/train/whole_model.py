@@ -21,8 +21,9 @@ def whole_model(
 ) -> Iterator[PreTrainedModel]:
     """A model with the present weights, whole on this rank's device; every rank must enter.
 
-    Nothing that is computed with it needs another rank. Sharded weights are gathered once, tensor by tensor, in bf16
-    on a GPU and in fp32 on a CPU; whole fp32 weights on a GPU are copied to bf16; else it is the trained model itself.
+    Nothing that is computed with it needs another rank, and one whose memory is too small for it fails alone. Sharded
+    weights are gathered once, tensor by tensor, in bf16 on a GPU and in fp32 on a CPU; whole fp32 weights on a GPU are
+    copied to bf16; else it is the trained model itself.
 
     Args:
         shell: makes the same model without values, for sharded weights to be put into.
@@ -53,7 +54,20 @@ def _gathered(model: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
         weights = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True))
     else:
         weights = model.state_dict()
-    return {name: _whole(tensor.detach(), dtype) for name, tensor in weights.items()}  # pyright: ignore
+    found, failure = {}, None
+    for name, tensor in weights.items():
+        try:
+            whole = _whole(tensor.detach(), dtype)  # pyright: ignore
+        except torch.OutOfMemoryError as error:
+            # The other ranks wait for this one's part of all the rest: it goes on, and keeps nothing.
+            found, failure = {}, error
+            torch.cuda.empty_cache()
+            whole = _whole(tensor.detach(), dtype)  # pyright: ignore
+        if failure is None:
+            found[name] = whole
+    if failure is not None:
+        raise failure
+    return found
 
 
 def _whole(tensor: Tensor, dtype: torch.dtype) -> Tensor:

@@ -98,8 +98,8 @@ class CodeEval(Callback):
         """What this rank's share of the prompts gave, or why it gave nothing; the others must not wait for it."""
         ranks = Ranks(dist.get_global_rank(), dist.get_world_size())
         run, said, settings = self.run, {}, {}
-        with whole_model(state.model, run.shell, state.device._device) as model:  # pyright: ignore
-            try:
+        try:
+            with whole_model(state.model, run.shell, state.device._device) as model:  # pyright: ignore
                 for name, section in self.tasks.items():
                     benchmark = run.benchmarks[name]
                     said[name] = generate_stage(
@@ -107,8 +107,8 @@ class CodeEval(Callback):
                     )
                     checkpoint = f"batch {int(state.timestamp.batch)}"
                     settings[name] = describe(model, run.tokenizer, benchmark, section, run.seed, checkpoint)
-            except (Exception, torch.cuda.OutOfMemoryError) as error:
-                return f"{type(error).__name__}: {error}", {}
+        except (Exception, torch.cuda.OutOfMemoryError) as error:
+            return f"{type(error).__name__}: {error}", {}
         return said, settings
 
     def _joined(self, name: str, parts: list[dict[str, Generated]], settings: dict[str, Any]) -> dict[str, Any]:

@@ -46,13 +46,15 @@ def test_two_ranks_with_unequal_work_end_and_train_as_they_would_without(
     launch: Any, train_settings: dict[str, Any], tmp_path: Path
 ) -> None:
     changes = {"fsdp_config": {}, "max_duration": "4ba", "save_interval": "4ba", "eval_data": {}}
-    runs = {"without": {}, "with": {"callbacks": SECTION}}
+    runs = {"without": {}, "with": {"callbacks": SECTION}, "short": {"callbacks": SECTION}}
     (tmp_path / "settings.json").write_text(json.dumps({**train_settings, **changes, "runs": runs}))
     script = Path(__file__).with_name("code_eval_ranks.py")
     launch.script(script, tmp_path / "settings.json", tmp_path / "found.json")
     found = json.loads((tmp_path / "found.json").read_text())
     assert len(losses(found["with"])) == 4
     assert losses(found["with"]) == losses(found["without"])
+    assert losses(found["short"]) == losses(found["without"])
+    assert [row["batch"] for row in found["short"] if "eval/one/pass@1" in row] == [4], "a rank had no room before"
     for name in ("humaneval", "one"):
         scored = {row["batch"]: row for row in found["with"] if f"eval/{name}/pass@1" in row}
         assert sorted(scored) == [2, 4]
@@ -121,8 +123,9 @@ def test_the_user_s_own_repository_is_judged_beside_training(
     assert {json.loads(line)["judge"] for line in verdicts.read_text().splitlines()} == {"in_process"}
 
 
+@pytest.mark.parametrize("place", ["generate_stage", "whole_model"])
 def test_what_fails_on_a_rank_is_a_warning(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture, place: str
 ) -> None:
     def out_of_memory(*_: Any) -> None:
         raise torch.cuda.OutOfMemoryError("no room for the cache")
@@ -134,8 +137,8 @@ def test_what_fails_on_a_rank_is_a_warning(
         def __exit__(self, *_: object) -> None:
             pass
 
-    monkeypatch.setattr(code_eval, "generate_stage", out_of_memory)
     monkeypatch.setattr(code_eval, "whole_model", lambda *_: Itself())
+    monkeypatch.setattr(code_eval, place, out_of_memory)
     benchmark = Benchmark("humaneval", "HumanEval", humaneval.load_problems(1))
     run: Any = Evaluated({"humaneval": benchmark}, None, 1, tmp_path / "code_eval", None, None)  # pyright: ignore
     callback = CodeEval(CodeEvalSection.model_validate({"interval": "1ba"}), lambda *_: True, run)
