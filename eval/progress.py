@@ -21,7 +21,7 @@ class ProgressBars:
         self._terminal = sys.stderr.isatty()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        if not self._shown:
+        if not self._shown or not total:
             return
         title = _TITLES.get(stage, stage)
         if stage != self._stage:

@@ -20,9 +20,9 @@ def print_result(result: Result, folder: Path) -> None:
     console.print(table)
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(result.kinds.items(), key=lambda item: -item[1]))
     judges = ", ".join(sorted(result.judges))
-    console.print(
-        f"verdicts: {kinds}; judge: {judges}; sandbox: {result.isolation.describe()}", highlight=False, soft_wrap=True
-    )
+    if kinds:
+        sandbox = result.isolation.describe()
+        console.print(f"verdicts: {kinds}; judge: {judges}; sandbox: {sandbox}", highlight=False, soft_wrap=True)
     profiles = {name: scores for name, scores in (result.profiles or {}).items() if "pass@1" in scores}
     if len(profiles) > 1:
         spread = ", ".join(f"{name} {scores['pass@1']:.4f}" for name, scores in profiles.items())
