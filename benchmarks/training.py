@@ -238,7 +238,11 @@ def tell_of_steps(step_ended: Callable[[], None]) -> None:
 
 
 def codelm_run(folder: Path, step_ended: Callable[[], None]) -> None:
-    tell_of_steps(step_ended)
+    import codelm.train  # noqa: F401  before Composer, of which it keeps parts out, as in a run that nobody measures
+    from codelm.startup import many_imports
+
+    with many_imports():
+        tell_of_steps(step_ended)
     sys.argv = ["train/main.py", str(folder / "ours.yaml")]
     runpy.run_path(str(ROOT / "train/main.py"), run_name="__main__")
 
