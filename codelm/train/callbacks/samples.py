@@ -63,12 +63,12 @@ class SampleCompletions(Callback):
         if not self.is_due(state, Event.BATCH_END):
             return
         before = reproducibility.get_rng_state()
-        with whole_model(state.model, self.shell, state.device._device) as model:  # pyright: ignore
-            if dist.get_global_rank() == 0:
-                try:
+        try:
+            with whole_model(state.model, self.shell, state.device._device) as model:  # pyright: ignore
+                if dist.get_global_rank() == 0:
                     self._complete(model, int(state.timestamp.batch))
-                except (Exception, torch.cuda.OutOfMemoryError) as error:
-                    log.warning("sample completions were left out: %s: %s", type(error).__name__, error)
+        except (Exception, torch.cuda.OutOfMemoryError) as error:
+            log.warning("sample completions were left out: %s: %s", type(error).__name__, error)
         reproducibility.load_rng_state(before)
         dist.barrier()
 

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 from codelm.config.train import TrainConfig
 from codelm.errors import ConfigError
 from codelm.tokenizer import load_tokenizer
-from codelm.train.callbacks import hf_checkpointer
+from codelm.train.callbacks import hf_checkpointer, samples
 from codelm.train.run import train
 
 Make = Callable[..., TrainConfig]
@@ -43,13 +43,13 @@ def test_samples_and_exports_are_left_and_training_is_as_without_them(
     train(train_config(save_folder=str(with_them), callbacks=EVERYTHING))
     assert losses(with_them) == losses(without)
 
-    samples = lines(with_them / "samples.jsonl")
-    assert [(row["batch"], row["source"]) for row in samples] == [
+    found = lines(with_them / "samples.jsonl")
+    assert [(row["batch"], row["source"]) for row in found] == [
         (batch, source) for batch in (4, 8) for source in ("prompt", "c", "python")
     ]
-    assert samples[0]["prompt"] == "def main("
+    assert found[0]["prompt"] == "def main("
     tokenizer = load_tokenizer(corpus / "tokenizer")
-    assert all(0 < len(tokenizer.encode(row["reference"])) <= 9 for row in samples if "reference" in row)
+    assert all(0 < len(tokenizer.encode(row["reference"])) <= 9 for row in found if "reference" in row)
 
     for batch in (4, 8):
         folder = with_them / "huggingface" / f"ba{batch:06d}"
@@ -58,6 +58,19 @@ def test_samples_and_exports_are_left_and_training_is_as_without_them(
         assert all(torch.equal(exported[name], whole[name].bfloat16()) for name in whole)
     assert AutoModelForCausalLM.from_pretrained(with_them / "huggingface" / "ba000008") is not None
     assert "hardware" in json.loads((with_them / "ba000008" / "run.json").read_text())
+
+
+def test_no_room_for_the_weights_costs_the_samples_and_not_the_run(
+    train_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_room(*_: Any) -> None:
+        raise torch.cuda.OutOfMemoryError("no room for the weights")
+
+    monkeypatch.setattr(samples, "whole_model", no_room)
+    callbacks = {"sample_completions": EVERYTHING["sample_completions"]}
+    train(train_config(save_folder=str(tmp_path / "run"), max_duration="4ba", callbacks=callbacks, eval_data={}))
+    assert "sample completions were left out: OutOfMemoryError: no room for the weights" in caplog.text
+    assert not (tmp_path / "run" / "samples.jsonl").exists()
 
 
 def test_a_run_that_goes_on_writes_its_samples_once(train_config: Make, tmp_path: Path) -> None:
