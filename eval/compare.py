@@ -22,6 +22,7 @@ from codelm.config.load import load_config
 from codelm.config.suggest import closest
 from codelm.console import setup_logging
 from codelm.errors import EvaluationError, end_in_order_on_sigterm, exit_on_error
+from codelm.eval.benchmarks.registry import load_benchmark
 from codelm.eval.compare.changes import OWN
 from codelm.eval.compare.comparable import check_comparable
 from codelm.eval.compare.comparison import compare, write
@@ -72,6 +73,10 @@ def check(checkpoints: dict[str, str], arguments: argparse.Namespace) -> dict[st
             " output folders"
         )
     configs = {name: config_of(path, arguments.output / name, arguments) for name, path in checkpoints.items()}
+    if arguments.benchmarks:
+        # What was asked for by name is not left out of a comparison, as it is out of an evaluation of many.
+        for name, section in next(iter(configs.values())).tasks.chosen().items():
+            load_benchmark(name, section)
 
     # torch and transformers take seconds to import: only once the words of the command line are known to be good.
     with many_imports():

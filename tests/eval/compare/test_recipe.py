@@ -101,6 +101,11 @@ def test_forgetting_memorisation_and_contamination_are_on_the_page(
             ["{base}", "b=absent", "--benchmarks", "repo,humanevla"],
             "repository.yaml has no such benchmark; did you mean h",
         ),
+        # Nor is a benchmark found missing only when HumanEval is done.
+        (
+            ["{base}", "b=./absent", "--benchmarks", "repo,humaneval"],
+            "bench holds no finished benchmark; build it with",
+        ),
         (["{base}", "{other}", "--canaries", "x"], "--canaries needs --audit CORPUS"),
         (["{base}", "{other}", "--audit", "{base}"], "there is no prepared data at"),
         (["{base}", "{other}", "--profile", "bigcode"], "was never scored with the profile bigcode"),
