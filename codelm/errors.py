@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from codelm.console import is_rank_zero
+from codelm.interruption import BY_CTRL_C, no_interruption_lost
 
 
 class CodelmError(Exception):
@@ -52,8 +53,6 @@ class EnvironmentFailure(CodelmError):
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _RANK_ZERO_SPEAKS_WITHIN = 5.0  # seconds
-_BY_CTRL_C = 128 + signal.SIGINT
-_BY_SIGTERM = 128 + signal.SIGTERM
 
 
 def from_os_error(error: OSError) -> EnvironmentFailure:
@@ -77,7 +76,8 @@ def exit_on_error(main: Callable[[], None]) -> Callable[[], None]:
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")
         try:
-            main()
+            with no_interruption_lost():
+                main()
         except CodelmError as error:
             _fail(error)
         except OSError as error:
@@ -89,27 +89,17 @@ def exit_on_error(main: Callable[[], None]) -> Callable[[], None]:
         except KeyboardInterrupt:
             _interrupted()
         except SystemExit as error:
-            if error.code == _BY_CTRL_C:  # Composer's handler exits so
+            if error.code == BY_CTRL_C:  # Composer's handler exits so
                 _interrupted()
             raise
 
     return guarded
 
 
-def end_in_order_on_sigterm() -> None:
-    """From now on SIGTERM (a scheduler's, `timeout`'s) ends the process as Ctrl-C does: one word, exit code 143."""
-
-    def end(*_: object) -> NoReturn:
-        os.write(2, b"\nterminated\n")
-        sys.exit(_BY_SIGTERM)
-
-    signal.signal(signal.SIGTERM, end)
-
-
 def _interrupted() -> NoReturn:
     if is_rank_zero():
         print("\ninterrupted", file=sys.stderr, flush=True)
-    sys.exit(_BY_CTRL_C)
+    sys.exit(BY_CTRL_C)
 
 
 def _nobody_reads_stdout() -> bool:

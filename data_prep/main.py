@@ -4,7 +4,8 @@ The same command again continues an interrupted preparation, or finds the corpus
 `engine: slurm` it writes the job scripts; the jobs call it with `--stage`.
 """
 
-from codelm.errors import end_in_order_on_sigterm, exit_on_error
+from codelm.errors import exit_on_error
+from codelm.interruption import end_in_order_on_sigterm
 
 
 @exit_on_error

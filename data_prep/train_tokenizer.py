@@ -10,7 +10,8 @@ from codelm.config.cli import parse_command_line
 from codelm.console import setup_logging
 from codelm.data.prepare import prepare_tokenizer
 from codelm.data.survey import survey
-from codelm.errors import ConfigError, end_in_order_on_sigterm, exit_on_error
+from codelm.errors import ConfigError, exit_on_error
+from codelm.interruption import end_in_order_on_sigterm
 
 
 @exit_on_error

@@ -11,7 +11,8 @@ from sample_text import printable
 
 from codelm.console import setup_logging
 from codelm.data.packing.withdraw import withdraw
-from codelm.errors import end_in_order_on_sigterm, exit_on_error
+from codelm.errors import exit_on_error
+from codelm.interruption import end_in_order_on_sigterm
 
 
 @exit_on_error

@@ -12,11 +12,12 @@ from progress import ProgressBars
 from repository_report import print_built
 
 from codelm.console import setup_logging
-from codelm.errors import end_in_order_on_sigterm, exit_on_error
+from codelm.errors import exit_on_error
 from codelm.eval.repository.build import build
 from codelm.eval.repository.gates import GateSettings
 from codelm.eval.repository.settings import BuildSettings
 from codelm.eval.sandbox.confine import LEVELS
+from codelm.interruption import end_in_order_on_sigterm
 
 
 @exit_on_error

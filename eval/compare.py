@@ -21,13 +21,14 @@ from codelm.config.evaluation.tasks import MultiplESection, TaskSection, TasksSe
 from codelm.config.load import load_config
 from codelm.config.suggest import closest
 from codelm.console import setup_logging
-from codelm.errors import EvaluationError, end_in_order_on_sigterm, exit_on_error
+from codelm.errors import EvaluationError, exit_on_error
 from codelm.eval.benchmarks.registry import load_benchmark
 from codelm.eval.compare.changes import OWN
 from codelm.eval.compare.comparable import check_comparable
 from codelm.eval.compare.comparison import compare, write
 from codelm.eval.compare.folders import is_results_folder, names_of, read_system
 from codelm.eval.compare.story import tell, title_of
+from codelm.interruption import end_in_order_on_sigterm
 from codelm.startup import many_imports
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ FLOORS = {
     "console": 0,
     "files": 0,
     "html": 0,
+    "interruption": 0,
     "languages": 0,
     "spdx": 0,
     "startup": 0,

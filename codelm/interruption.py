@@ -1,0 +1,61 @@
+"""Ctrl-C and SIGTERM end a recipe, wherever in Python they find it."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+BY_CTRL_C = 128 + signal.SIGINT
+BY_SIGTERM = 128 + signal.SIGTERM
+_SENT_AGAIN_AFTER = 0.05  # seconds
+
+
+def end_in_order_on_sigterm() -> None:
+    """From now on SIGTERM (a scheduler's, `timeout`'s) ends the process as Ctrl-C does: one word, exit code 143."""
+    said = False
+
+    def end(*_: object) -> NoReturn:
+        nonlocal said
+        if not said:
+            said = True
+            os.write(2, b"\nterminated\n")
+        sys.exit(BY_SIGTERM)
+
+    signal.signal(signal.SIGTERM, end)
+
+
+@contextmanager
+def no_interruption_lost() -> Iterator[None]:
+    """Send a signal again whose exception Python had to drop.
+
+    What is raised in a finaliser or in the callback of a weak reference, as the import system has for each module,
+    has nowhere to go: Python prints "Exception ignored in", and the program runs on.
+    """
+    before = sys.unraisablehook
+
+    def hook(dropped: "sys.UnraisableHookArgs") -> None:
+        number = _signal_behind(dropped.exc_value)
+        if number is None:
+            before(dropped)
+            return
+        # Later and from outside, or its handler would raise in here, to be dropped once more.
+        again = threading.Timer(_SENT_AGAIN_AFTER, os.kill, (os.getpid(), number))
+        again.daemon = True
+        again.start()
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+
+
+def _signal_behind(error: BaseException | None) -> signal.Signals | None:
+    if isinstance(error, KeyboardInterrupt):
+        return signal.SIGINT
+    if isinstance(error, SystemExit) and error.code == BY_SIGTERM:
+        return signal.SIGTERM
+    return None
