@@ -19,6 +19,7 @@ import torch
 import torch.distributed as torch_dist
 from composer import Trainer
 from composer.core import Precision
+from composer.utils.collect_env import get_composer_commit_hash, get_composer_version
 from packaging.version import Version
 
 from codelm.train.parallel.initial import materialise
@@ -41,6 +42,7 @@ def apply() -> None:
     _average_on_gloo()
     _autocast_on_cpu()
     _survive_batches_without_loss()
+    _start_no_process_to_name_the_processor()
     # Composer 0.32's own allocates on CUDA whatever the device is, and would draw other weights than an unsharded run.
     prepare_distributed.meta_init = materialise
 
@@ -98,3 +100,14 @@ def _survive_batches_without_loss() -> None:
         return train_microbatch(self, use_grad_scaling, current_batch_size or 1.0, is_final_microbatch)
 
     Trainer._train_microbatch = surviving
+
+
+def _start_no_process_to_name_the_processor() -> None:
+    """Composer 0.32's Trainer collects all of the environment to log two things of it.
+
+    For the processor's name, which it does not log, py-cpuinfo starts another Python on every rank: a second or more.
+    """
+    composer_trainer.get_composer_env_dict = lambda: {
+        "composer_version": get_composer_version(),
+        "composer_commit_hash": get_composer_commit_hash(),
+    }
