@@ -19,6 +19,8 @@ class Section(BaseModel):
         allow_inf_nan=False,
         protected_namespaces=(),
         use_attribute_docstrings=True,
+        # A command needs the validator of one whole configuration, not those of all sections of all kinds.
+        defer_build=True,
     )
     off: ClassVar[str] = ""
     """What switches the section off, where its defaults do not; an explicit `null` there is refused with this."""

@@ -16,7 +16,7 @@ import pytest
 import torch
 from composer import Trainer
 from composer.core import Precision
-from composer.utils import FSDPConfig
+from composer.utils import FSDPConfig, collect_env
 from torch.distributed.tensor import DTensor
 
 from codelm.config import load_config
@@ -102,6 +102,20 @@ class Mischief:
 
     def __reduce__(self) -> Any:
         return Path.touch, (self.file,)
+
+
+def test_the_trainer_starts_another_python_to_name_the_processor(
+    train_config: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second or more on every rank, for a name that it does not log."""
+    asked: list[str] = []
+    monkeypatch.setattr(collect_env, "get_cpu_model", lambda: asked.append("Composer's") or "a processor")
+    composer_env = collect_env.get_composer_env_dict()
+    asked.append("ours")
+    train(train_config(max_duration="1ba"))
+    assert asked == ["Composer's", "ours"]
+    ours = composer_trainer.get_composer_env_dict()
+    assert ours == {key: composer_env[key] for key in ("composer_version", "composer_commit_hash")}
 
 
 def test_a_checkpoint_cannot_run_code(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 from codelm.errors import ConfigError
 from codelm.train.hardware import ACCELERATORS, GB, Accelerator
 
-_SIDE = 1024
+_SIDE = 768
 _COPIED = 64 * 2**20
 CPU = "cpu"
 
@@ -67,7 +67,7 @@ def gpus(name: str, count: int, per_node: int, network: float, price: float | No
 
 
 def processor(process_bytes: float, price: float | None) -> Machine:
-    """This machine's processor for one rank, its speed measured in a second.
+    """This machine's processor for one rank, its speed measured in a tenth of a second.
 
     Args:
         process_bytes: what a process holds that has imported all that training imports.
@@ -83,13 +83,13 @@ def processor(process_bytes: float, price: float | None) -> Machine:
 def _products() -> float:
     """FLOP/s of large fp32 matrix products on this process's threads."""
     a, b = torch.ones(_SIDE, _SIDE), torch.ones(_SIDE, _SIDE)
-    return 2 * _SIDE**3 / min(_timed(lambda: a @ b) for _ in range(5))
+    return 2 * _SIDE**3 / min(_timed(lambda: a @ b) for _ in range(3))
 
 
 def _copies() -> float:
     """Bytes/s read and written."""
     source, target = torch.ones(_COPIED // 4), torch.zeros(_COPIED // 4)
-    return 2 * _COPIED / min(_timed(lambda: target.copy_(source)) for _ in range(4))
+    return 2 * _COPIED / min(_timed(lambda: target.copy_(source)) for _ in range(3))
 
 
 def _timed(work: object) -> float:
