@@ -28,8 +28,13 @@ def main() -> None:
     if is_rank_zero():
         # Training and export are neighbours that do not know each other.
         from codelm.export.checkpoint_card import leave_checkpoint_card
+        from codelm.train.checkpoints.resume import METRICS_FILE
+        from codelm.train.checkpoints.upload import upload_late
+        from codelm.train.report.page import REPORT_FILE
 
         leave_checkpoint_card(checkpoint)
+        if command.config.save_remote is not None:
+            upload_late(command.config.save_remote, checkpoint, (METRICS_FILE, REPORT_FILE))
         print(f"trained: {checkpoint}", file=sys.stdout, flush=True)
 
 

@@ -100,6 +100,16 @@ class TrainConfig(Section):
                 "callbacks.hf_checkpointer.save_folder is save_folder too, where weights alone would take the place of"
                 " checkpoints; name another, or leave it out for save_folder/huggingface"
             )
+        if "://" in self.save_folder:
+            raise ValueError(
+                f"save_folder is a folder of this machine, and {self.save_folder} is a URL; name it as"
+                " save_remote, where finished checkpoints are uploaded to"
+            )
+        if self.save_folder.startswith("~"):
+            raise ValueError(
+                f"save_folder {self.save_folder} would be a folder named ~, for nothing puts the home folder in its"
+                " place; write it out, or ${oc.env:HOME}"
+            )
         scheme, _, path = (self.save_remote or "").partition("://")
         if scheme in ("file", "local") and Path(path).absolute() == own:
             raise ValueError("save_remote is save_folder too, which would copy checkpoints onto themselves; delete it")

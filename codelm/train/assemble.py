@@ -18,6 +18,7 @@ from codelm.train.build import Pieces, in_batches
 from codelm.train.callbacks.code_eval import CodeEval, Evaluated
 from codelm.train.callbacks.early_stopper import check_monitor
 from codelm.train.callbacks.guard import GradientGuard
+from codelm.train.callbacks.judging import CODE_EVAL_FOLDER
 from codelm.train.callbacks.loss_spike import LossSpikes
 from codelm.train.checkpoints.build import build_policy
 from codelm.train.checkpoints.save import CheckpointSaver
@@ -109,7 +110,7 @@ def _code_eval(
         benchmarks=benchmarks,
         tokenizer=pieces.tokenizer,
         seed=config.seed,
-        folder=Path(config.save_folder) / "code_eval",
+        folder=Path(config.save_folder) / CODE_EVAL_FOLDER,
         shell=lambda: build_shell(config, pieces.tokenizer),
         moves=moves,
     )

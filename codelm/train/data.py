@@ -226,12 +226,13 @@ def build_train_loader(
     """The rank's loader.
 
     Raises:
-        ConfigError: the global batch does not divide over the ranks.
+        ConfigError: there are more ranks than samples.
     """
-    if config.global_train_batch_size % world_size:
+    samples = sum(data.samples.values())
+    if samples < world_size:
         raise ConfigError(
-            f"global_train_batch_size {config.global_train_batch_size} does not divide over {world_size} ranks;"
-            f" use a multiple of {world_size}"
+            f"train_data: {config.train_data.path} has {samples} samples for {world_size} ranks, which would train on"
+            " the same ones; prepare more data, or use fewer ranks"
         )
     return train_loader(data.dataset, tokenizer.eos_id, rank, world_size, config.train_data.num_workers)
 

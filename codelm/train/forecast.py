@@ -7,7 +7,7 @@ import torch
 from composer.utils import dist
 
 from codelm.config.train import TrainConfig
-from codelm.errors import CodelmError
+from codelm.errors import CodelmError, ConfigError
 from codelm.train import composer_args
 from codelm.train.build import Pieces
 from codelm.train.hardware import by_product
@@ -18,6 +18,8 @@ from codelm.train.planning.plan import make_plan
 log = logging.getLogger(__name__)
 
 _NETWORK = 25e9
+_FAR_TOO_MUCH = 1.5
+"""Of what there is; the forecast is right within a tenth or so."""
 
 
 def configuration_lines(config: TrainConfig) -> list[str]:
@@ -48,6 +50,10 @@ def forecast_lines(config: TrainConfig, pieces: Pieces, largest: bool = False) -
 
     Args:
         largest: also look for the largest microbatch that fits, which takes a few seconds.
+
+    Raises:
+        ConfigError: on a processor, where too large a run takes the whole machine down, it needs far more memory than
+            there is.
     """
     machine = _machine_here(config)
     if machine is None:
@@ -58,6 +64,12 @@ def forecast_lines(config: TrainConfig, pieces: Pieces, largest: bool = False) -
         # A family of models that cannot be looked at without contents trains none the worse.
         log.info("memory and time are not predicted: %s: %s", type(error).__name__, str(error).split("\n")[0])
         return []
+    if machine.is_cpu and plan.memory.total > _FAR_TOO_MUCH * plan.capacity:
+        raise ConfigError(
+            f"this run would take {plan.memory.total / 1e9:,.0f} GB of memory in each process, and there are"
+            f" {plan.capacity / 1e9:,.0f}; lower device_train_microbatch_size ({plan.microbatch:,}) or say auto, use a"
+            " shorter max_seq_len, or a smaller model"
+        )
     where = "of this process" if machine.is_cpu else "per GPU"
     line = (
         f"predicted: {plan.memory.total / 1e9:.2f} GB {where}, {plan.tokens_per_second:,.0f} tokens/s,"

@@ -24,6 +24,8 @@ from codelm.train.board import Board, new_board
 from codelm.train.build import Pieces, build_pieces, in_batches, plan
 from codelm.train.callbacks.early_stopper import STOPPED_METRIC
 from codelm.train.callbacks.heartbeat import Heartbeat
+from codelm.train.callbacks.judging import CODE_EVAL_FOLDER, Judging, judge_the_rest
+from codelm.train.callbacks.metrics_file import MetricsFile
 from codelm.train.callbacks.rng import TrainingRng
 from codelm.train.checkpoints.build import build_saver
 from codelm.train.checkpoints.folder import newest_checkpoint
@@ -31,6 +33,7 @@ from codelm.train.checkpoints.lock import only_run_in
 from codelm.train.checkpoints.newest_metrics import NewestMetrics
 from codelm.train.checkpoints.remote import RemoteFolder
 from codelm.train.checkpoints.resume import (
+    METRICS_FILE,
     ResumeFrom,
     check_continues,
     next_step,
@@ -115,9 +118,11 @@ def _train_from(
         done = int(read_run(resume_from)["batch"])
         if done >= pieces.batches:
             log.info("%s already has %d batches; raise max_duration to train on", resume_from, done)
+            on_rank_zero(lambda: _make_up(config, done))
             return resume_from
         if config.callbacks.early_stopper is not None and read_run(resume_from).get("metrics", {}).get(STOPPED_METRIC):
             log.info("%s is where the run stopped early; leave callbacks.early_stopper out to train on", resume_from)
+            on_rank_zero(lambda: _make_up(config, done))
             return resume_from
         log.info("resuming from %s", resume_from)
     roll_backs = on_rank_zero(lambda: roll_backs_of(save_folder, resume_from))
@@ -191,6 +196,15 @@ def _train_from(
     final = newest_checkpoint(save_folder)
     assert final is not None
     return final
+
+
+def _make_up(config: TrainConfig, batch: int) -> None:
+    """What comes after the last checkpoint, where the run was killed before it was done."""
+    save_folder, evaluation = Path(config.save_folder), config.callbacks.code_eval
+    if evaluation is not None:
+        judging = Judging(save_folder / CODE_EVAL_FOLDER, evaluation.sandbox)
+        judge_the_rest(judging, MetricsFile(save_folder / METRICS_FILE), batch)
+    leave_report(save_folder)
 
 
 def dry_run(config: TrainConfig) -> list[str]:

@@ -20,6 +20,8 @@ REFUSED = {
         ("callbacks.hf_checkpointer={save_interval: 1ba, save_folder: /runs/x/}",),
         "hf_checkpointer.save_folder is save_folder too, .* leave it out",
     ),
+    "saved at a URL": (("save_folder=s3://bucket/x",), "s3://bucket/x is a URL; name it as save_remote"),
+    "saved in a folder named ~": (("save_folder=~/runs/x",), "save_folder ~/runs/x would be a folder named ~"),
     "uploaded onto itself": (("save_remote=file:///runs/x",), "save_remote is save_folder too"),
     "a stopper that never looks": (
         ("callbacks.early_stopper={}", "eval_interval=null", "eval_data={}"),

@@ -132,6 +132,27 @@ def test_a_batch_that_the_ranks_cannot_share_is_refused(ranks: int, train_config
         build_pieces(train_config(), 0, ranks)
 
 
+@pytest.mark.parametrize("batch", [10**9, 10**20])
+def test_a_batch_that_no_memory_holds_is_refused_at_once(batch: int, train_config: Make) -> None:
+    """Whatever the microbatch, the loader puts a rank's share of a batch together."""
+    with pytest.raises(ConfigError, match=r"global_train_batch_size [\d,]+: the tokens of .* samples for each rank"):
+        build_pieces(train_config(global_train_batch_size=batch), 0, 1)
+
+
+def test_a_microbatch_that_no_memory_holds_is_refused_before_a_model_is_built(train_config: Make) -> None:
+    large = {"global_train_batch_size": 400_000, "device_train_microbatch_size": 400_000}
+    with pytest.raises(ConfigError, match=r"would take [\d,]+ GB .* lower device_train_microbatch_size \(400,000\)"):
+        train(train_config(**large))
+
+
+def test_more_ranks_than_samples_are_refused(train_config: Make) -> None:
+    config = train_config()
+    streams = {language: {"limit": 1} for language in build_pieces(config, 0, 1).data.samples}
+    data = config.train_data.model_dump() | {"streams": streams}
+    with pytest.raises(ConfigError, match=rf"has {len(streams)} samples for {len(streams) + 1} ranks"):
+        build_pieces(train_config(train_data=data, global_train_batch_size=6 * 4), 0, len(streams) + 1)
+
+
 AVERAGE = """
 import sys
 import torch

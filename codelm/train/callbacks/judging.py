@@ -22,8 +22,12 @@ from codelm.eval import results
 from codelm.eval.background import leave_to_judge, unjudged
 from codelm.eval.records import Judged
 from codelm.eval.report import chosen_samples, table_row
+from codelm.train.callbacks.metrics_file import MetricsFile
 
 log = logging.getLogger(__name__)
+
+CODE_EVAL_FOLDER = "code_eval"
+"""Of a save_folder."""
 
 _LOGGED, _WORDS = "logged", "judge.log"
 _ATTEMPTS = 2
@@ -70,7 +74,7 @@ class Judging:
                 self.waiting.append(place)
         self._go_on()
 
-    def log_results(self, logger: Logger, batch: int) -> None:
+    def log_results(self, logger: Logger | MetricsFile, batch: int) -> None:
         """Log what has been judged by now of earlier batches than this; nothing is waited for."""
         self._go_on()
         while self.finished and _batch_of(self.finished[0]) < batch:
@@ -145,7 +149,19 @@ class Judging:
             )
 
 
-def _log(logger: Logger, place: Path, batch: int) -> None:
+def judge_the_rest(judging: Judging, metrics: MetricsFile, batch: int) -> None:
+    """Judge what a run has left unjudged that was killed after its last batch, and write it to the run's metrics."""
+    judging.resume(batch)
+    try:
+        judging.wait()
+    finally:
+        judging.stop()
+    # All its batches are over.
+    metrics.written = batch + 1
+    judging.log_results(metrics, batch + 1)
+
+
+def _log(logger: Logger | MetricsFile, place: Path, batch: int) -> None:
     summary = results.read_json(place / results.SUMMARY)
     values = {name: score["value"] for name, score in summary["scores"].items()}
     for kind, scores in summary.get("by_kind", {}).items():

@@ -16,12 +16,12 @@ def drop_later(path: Path, batch: int) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             of = json.loads(line)["batch"]
-        except (ValueError, KeyError):
-            continue  # A line that a kill cut short.
-        if of <= batch > 0:
+        except (ValueError, KeyError, TypeError):
+            continue  # A line that a kill cut short, or that another hand wrote.
+        if isinstance(of, int) and of <= batch > 0:
             kept.append(line + "\n")
     temporary = path.with_name(f".tmp-{path.name}")
     temporary.write_text("".join(kept), encoding="utf-8")

@@ -5,12 +5,16 @@
 is written under a temporary name, synced and renamed; `save_folder/latest` then points to it.
 """
 
+import itertools
+import logging
 import re
 import shutil
 from pathlib import Path
 
 from codelm.files import sync_to_disk
 from codelm.model.pretrained import LATEST
+
+log = logging.getLogger(__name__)
 
 STATE_FOLDER = "training_state"
 BEST = "best"
@@ -68,9 +72,14 @@ def publish(whole: Path, target: Path) -> None:
 def point(link: str, target: Path) -> None:
     """Let `save_folder/<link>` point to a checkpoint."""
     pointer = target.with_name(f"{_TEMPORARY}{link}")
+    place = target.with_name(link)
+    if place.is_dir() and not place.is_symlink():
+        aside = _free(place.with_name(f"copied-{link}"))
+        place.rename(aside)
+        log.warning("%s is a folder, as copying makes it that follows links: it is now %s", place, aside.name)
     pointer.unlink(missing_ok=True)
     pointer.symlink_to(target.name)
-    pointer.replace(target.with_name(link))
+    pointer.replace(place)
     sync_to_disk(target.parent)
 
 
@@ -83,12 +92,13 @@ def take_away(checkpoint: Path) -> None:
 
 def set_aside(checkpoint: Path) -> Path:
     """Rename a torn checkpoint, so that nothing takes it for a whole one; return its new place."""
-    place = checkpoint.with_name(f"{_SET_ASIDE}{checkpoint.name}")
-    count = 1
-    while place.exists():
-        count += 1
-        place = checkpoint.with_name(f"{_SET_ASIDE}{checkpoint.name}-{count}")
-    return checkpoint.rename(place)
+    return checkpoint.rename(_free(checkpoint.with_name(f"{_SET_ASIDE}{checkpoint.name}")))
+
+
+def _free(place: Path) -> Path:
+    """The first of `place`, `place-2` … that nothing has."""
+    names = itertools.chain([place], (place.with_name(f"{place.name}-{count}") for count in itertools.count(2)))
+    return next(name for name in names if not name.exists())
 
 
 def remove(folder: Path) -> None:

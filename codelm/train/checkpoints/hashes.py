@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import xxhash
 
+from codelm.errors import EnvironmentFailure
+
 HASHES = "files.json"
 _FORMAT = 1
 _ALGORITHM = "xxh3_128"
@@ -50,7 +52,8 @@ def read_hashes(folder: Path) -> dict[str, Fingerprint]:
     """The record of a folder.
 
     Raises:
-        ValueError: it is absent or unreadable; the text says so.
+        ValueError: it is absent or torn; the text says so.
+        OSError: it is there, and cannot be read.
     """
     try:
         record = json.loads((folder / HASHES).read_text())
@@ -59,9 +62,9 @@ def read_hashes(folder: Path) -> dict[str, Fingerprint]:
         return {path: Fingerprint(int(size), str(digest)) for path, (size, digest) in record["files"].items()}
     except FileNotFoundError as error:
         raise ValueError(f"{HASHES} is missing") from error
-    except (OSError, KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{HASHES} cannot be read") from error
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{HASHES} is torn") from error
 
 
@@ -71,7 +74,21 @@ def damage(folder: Path, deep: bool = True) -> str | None:
     Args:
         folder: the checkpoint.
         deep: also read and hash them; otherwise only their sizes are looked at.
+
+    Raises:
+        EnvironmentFailure: a file is there and cannot be read, as where a disk fails or permissions are missing: that
+            says nothing of what is in it.
     """
+    try:
+        return _damage(folder, deep)
+    except OSError as error:
+        raise EnvironmentFailure(
+            f"{error.filename or folder} cannot be read ({error.strerror or error}); mend that and run the same command"
+            f" again, or move {folder} away to go on from the checkpoint before it"
+        ) from error
+
+
+def _damage(folder: Path, deep: bool) -> str | None:
     try:
         files = read_hashes(folder)
     except ValueError as error:
@@ -87,10 +104,10 @@ def damage(folder: Path, deep: bool = True) -> str | None:
 
     def wrong(path: str) -> str | None:
         try:
-            same = fingerprint(folder / path) == files[path]
+            found = fingerprint(folder / path)
         except OSError as error:
-            return f"{path} cannot be read: {error.strerror}"
-        return None if same else f"{path} is not what was written"
+            raise OSError(error.errno, error.strerror, str(folder / path)) from error  # reading names no file
+        return None if found == files[path] else f"{path} is not what was written"
 
     with ThreadPoolExecutor(_READERS) as pool:
         return next(filter(None, pool.map(wrong, files)), None)

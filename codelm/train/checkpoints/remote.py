@@ -57,9 +57,9 @@ class RemoteFolder:
         for path in [*read_hashes(checkpoint), HASHES]:
             self._put(checkpoint / path, self._at(checkpoint.name, path))
 
-    def upload_file(self, file: Path) -> None:
-        """Copy a file of the save_folder there."""
-        self._put(file, self._at(file.name))
+    def upload_file(self, file: Path, *within: str) -> None:
+        """Copy a file of the save_folder, or of the folder `within` it, there."""
+        self._put(file, self._at(*within, file.name))
 
     def prune(self, policy: Policy) -> None:
         """Remove what the policy does not keep, each `files.json` first."""

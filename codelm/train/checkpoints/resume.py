@@ -14,7 +14,7 @@ from codelm.train.callbacks.rng import TrainingRng
 from codelm.train.checkpoints.folder import checkpoints, set_aside, tidy
 from codelm.train.checkpoints.hashes import damage
 from codelm.train.checkpoints.remote import RemoteFolder
-from codelm.train.checkpoints.run_file import check_same_run, read_run
+from codelm.train.checkpoints.run_file import changes, check_same_run, read_run
 from codelm.train.checkpoints.training_state import restore
 from codelm.train.rank_zero import on_rank_zero
 
@@ -115,11 +115,20 @@ def check_continues(checkpoint: Path, config: TrainConfig, pieces: Pieces) -> No
     Raises:
         CheckpointError: with the differences.
     """
-    check_same_run(checkpoint, config.model_dump(mode="json"), pieces.tokenizer.fingerprint().to_dict())
+    now = config.model_dump(mode="json")
+    check_same_run(checkpoint, now, pieces.tokenizer.fingerprint().to_dict())
     run = read_run(checkpoint)
     # A finished run is only reported; older records do not say more than what is also in the training state.
     if int(run["batch"]) < pieces.batches and "stream" in run["data"]:
         pieces.data.dataset.identity.check_continues(run["data"]["stream"])
+    if different := changes(run, now):
+        log.info("other settings than %s was saved with: %s", checkpoint.name, "; ".join(different))
+    if config.load_path not in (None, run["config"].get("load_path")) and config.model.peft_config is None:
+        log.warning(
+            "load_path has no say where a run goes on: the weights are those of %s; start from others in another"
+            " save_folder",
+            checkpoint,
+        )
 
 
 def next_step(newest: Path | None, pieces: Pieces) -> str:

@@ -63,6 +63,28 @@ def check_same_run(checkpoint: Path, config: dict[str, Any], tokenizer: dict[str
         )
 
 
+def changes(run: dict[str, Any], config: dict[str, Any]) -> list[str]:
+    """The settings that a run went by and that are others now, a few words each."""
+    before, now = _flat(run["config"]), _flat(config)
+    keys = [key for key in [*before, *(key for key in now if key not in before)] if before.get(key) != now.get(key)]
+    return [f"{key} was {_said(before.get(key))} and is now {_said(now.get(key))}" for key in keys]
+
+
+def _flat(section: dict[str, Any], above: str = "") -> dict[str, Any]:
+    """Values by their dotted keys; an empty section has none."""
+    found: dict[str, Any] = {}
+    for key, value in section.items():
+        if isinstance(value, dict):
+            found |= _flat(value, f"{above}{key}.")
+        elif value is not None:
+            found[f"{above}{key}"] = value
+    return found
+
+
+def _said(value: Any) -> str:
+    return "not set" if value is None else str(value)
+
+
 def _model_section(section: dict[str, Any]) -> dict[str, Any]:
     """The section with the keys that came after it was written, and without what may change within a run."""
     # A section of another version of codelm may not be valid; its keys are compared as they are.

@@ -9,8 +9,28 @@ from codelm.train.checkpoints.remote import RemoteFolder
 
 log = logging.getLogger(__name__)
 
+CARD = "README.md"
+
 WAITS = (1.0, 5.0, 30.0, 120.0)
 """Seconds before each further attempt."""
+
+
+def upload_late(url: str, checkpoint: Path, beside: tuple[str, ...]) -> None:
+    """Upload what was written when a run's last checkpoint was up already; what fails here is a warning.
+
+    Args:
+        beside: names of files in the checkpoint's save_folder. Of the checkpoint, it is the model card.
+    """
+    try:
+        remote = RemoteFolder(url)
+        if checkpoint.name in remote.whole_checkpoints() and (checkpoint / CARD).exists():
+            remote.upload_file(checkpoint / CARD, checkpoint.name)
+        for name in beside:
+            if (checkpoint.parent / name).exists():
+                remote.upload_file(checkpoint.parent / name)
+    except Exception as error:  # each store's driver has errors of its own
+        problem = next(iter(str(error).splitlines()), "") or type(error).__name__
+        log.warning("%s and %s were not uploaded to %s (%s)", CARD, ", ".join(beside), url, problem)
 
 
 class Uploader:

@@ -18,7 +18,7 @@ class _Run:
         import mlflow  # pyright: ignore[reportMissingImports]
         from mlflow.tracking import MlflowClient  # pyright: ignore[reportMissingImports]
 
-        self.entities: Any = mlflow.entities
+        self.entities: Any = mlflow.entities  # pyright: ignore[reportAttributeAccessIssue]  loaded with tracking
         uri = section.tracking_uri or (folder / "mlflow").resolve().as_uri()
         if uri.startswith("file:"):
             # mlflow 3 asks for it; a folder of files needs no database, and mlflow-skinny has none.

@@ -75,6 +75,27 @@ def test_one_process_trains_alike_and_logs_each_result_as_of_its_batch(
     assert sorted(row["batch"] for row in rows_of(tmp_path / "with") if "eval/humaneval/pass@1" in row) == [2, 4]
 
 
+def test_what_comes_after_the_last_checkpoint_is_made_up_for(
+    train_config: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    """A run that was killed while its last evaluation was judged; its checkpoint is the end."""
+    section = {"code_eval": {"interval": "2ba", "tasks": {"humaneval": TASKS["humaneval"]}}}
+    config = train_config(max_duration="2ba", eval_data={}, save_folder=str(tmp_path / "run"), callbacks=section)
+    train(config)
+    folder, (result,) = tmp_path / "run", [row for row in rows_of(tmp_path / "run") if "eval/humaneval/pass@1" in row]
+    (folder / "report.html").unlink()
+    (folder / "code_eval" / "ba000002" / "logged").unlink()
+    (folder / "code_eval" / "ba000002" / "humaneval" / "summary.json").unlink()
+    others = [row for row in rows_of(folder) if "eval/humaneval/pass@1" not in row]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in others))
+    train(config)
+    again = [row for row in rows_of(folder) if "eval/humaneval/pass@1" in row]
+    assert again == [{"batch": 2, **{key: value for key, value in result.items() if key.startswith("eval/")}}]
+    assert "pass@1" in (folder / "report.html").read_text()
+    train(config)
+    assert [row for row in rows_of(folder) if "eval/humaneval/pass@1" in row] == again
+
+
 REPOSITORY = {
     "till.py": """
         def total(prices):

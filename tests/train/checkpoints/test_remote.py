@@ -17,7 +17,7 @@ from codelm.errors import CheckpointError, EnvironmentFailure
 from codelm.train.checkpoints.hashes import HASHES
 from codelm.train.checkpoints.policy import Policy
 from codelm.train.checkpoints.remote import RemoteFolder
-from codelm.train.checkpoints.upload import Uploader
+from codelm.train.checkpoints.upload import Uploader, upload_late
 from codelm.train.run import train
 
 
@@ -45,6 +45,23 @@ def test_another_machine_goes_on_from_the_newest_whole_one_there(
     lines = [(folder / "metrics.jsonl").read_text() for folder in (tmp_path / "second", Path(whole.save_folder))]
     assert lines[0].count('"loss/train/total"') == lines[1].count('"loss/train/total"') == 4
     assert RemoteFolder(url).whole_checkpoints() == ["ba000002", "ba000004"]
+
+
+def test_what_is_written_after_the_last_upload_follows_it(
+    tiny: dict[str, Any], url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    final = train(config_of(tiny, tmp_path / "run", save_remote=url))
+    (final / "README.md").write_text("# a card")
+    with (tmp_path / "run" / "metrics.jsonl").open("a") as metrics:
+        metrics.write('{"batch": 4, "eval/late": 1.0}\n')
+    beside = ("metrics.jsonl", "report.html")
+    upload_late(url, final, beside)
+    files, root = RemoteFolder(url).files, RemoteFolder(url).root
+    assert files.cat_file(f"{root}/{final.name}/README.md") == b"# a card"
+    for name in beside:
+        assert files.cat_file(f"{root}/{name}") == (tmp_path / "run" / name).read_bytes()
+    upload_late("file:///proc/nowhere", final, beside)
+    assert "were not uploaded to file:///proc/nowhere" in caplog.text
 
 
 def test_another_runs_checkpoints_there_are_not_replaced(
