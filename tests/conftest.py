@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from huggingface_hub import constants, hf_api
+from huggingface_hub import constants, file_download, hf_api
+from huggingface_hub import utils as hub_utils
 
 from codelm.config.data import DataConfig
 from codelm.config.train import TrainConfig
@@ -177,19 +178,29 @@ class _Hub(BaseHTTPRequestHandler):
         pass
 
 
+# Before version 1, a session that was opened offline stays so.
+forget_sessions: Callable[[], None] = getattr(hub_utils, "reset_sessions", lambda: None)
+
+
 @contextlib.contextmanager
 def _hub_at(endpoint: str, cache: Path) -> Iterator[None]:
     """huggingface_hub takes another address for the hub's, as a user that is not logged in."""
     template = constants.HUGGINGFACE_CO_URL_TEMPLATE
+    template = endpoint + template[template.index("/{repo_id}") :]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(constants, "ENDPOINT", endpoint)
         patch.setattr(hf_api.api, "endpoint", endpoint)
-        patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + template[template.index("/{repo_id}") :])
+        for holder in (constants, file_download):
+            # Before version 1, file_download has a copy of its own.
+            if hasattr(holder, "HUGGINGFACE_CO_URL_TEMPLATE"):
+                patch.setattr(holder, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         patch.setattr(constants, "HF_HUB_OFFLINE", False)
         patch.setattr(constants, "HF_HUB_CACHE", str(cache))
         patch.setattr(constants, "HF_TOKEN_PATH", str(cache / "no token"))
         patch.delenv("HF_TOKEN", raising=False)
+        forget_sessions()
         yield
+    forget_sessions()
 
 
 @pytest.fixture(scope="session")
