@@ -29,6 +29,8 @@ _FLOAT = re.compile(
         |[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$""",
     re.VERBOSE,
 )
+# To base 8, and hours and minutes to base 60: nobody means them.
+_OLD_NUMBER = re.compile(r"[-+]?(0[0-7_]|[0-9_]+:)")
 _FLOAT_TAG = "tag:yaml.org,2002:float"
 _DROPPED = ("tag:yaml.org,2002:timestamp", _FLOAT_TAG)
 
@@ -255,7 +257,10 @@ def _key(node: "yaml.Node", reading: Reading, path: KeyPath) -> str | None:
 def _scalar(node: "yaml.Node", reading: Reading, path: KeyPath) -> Node:
     place = reading.place(node.start_mark)
     try:
-        return Node(Loader("").construct_object(node), place, left_empty=not node.value)
+        value = Loader("").construct_object(node)
+        if not (isinstance(value, int) and not isinstance(value, bool) and _OLD_NUMBER.match(node.value)):
+            return Node(value, place, left_empty=not node.value)
+        text = f"YAML reads `{node.value}` as {value}; write the number that is meant, or quotes around a text"
     except yaml.constructor.ConstructorError:
         text = f"the YAML tag `{node.tag}` is not supported; write a plain value"
     except ValueError:

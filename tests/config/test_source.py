@@ -117,6 +117,12 @@ def test_keys_that_yaml_does_not_read_as_text(write, problems):
     ]
 
 
+@pytest.mark.parametrize(("text", "read"), [("010", 8), ("-010", -8), ("1:30", 90), ("0_7", 7)])
+def test_numbers_to_base_8_and_60_are_no_numbers(text: str, read: int, write, problems) -> None:
+    (found,) = problems("eval", write("x.yaml", SMALL_EVAL + f"seed: {text}\n"))
+    assert found.startswith(f"x.yaml:5:7: seed: YAML reads `{text}` as {read}; write the number that is meant")
+
+
 def test_tags_that_build_objects_are_refused(write, problems):
     found = problems("eval", write("x.yaml", SMALL_EVAL + "seed: !!python/name:os.system ''\n"))
     assert found[0] == (

@@ -4,12 +4,19 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from codelm.config.fields import PositiveInt, Section
+from codelm.config.fields import Section
 
 KEEP_ALL = -1
 _SCHEME = "://"
 
-NumberToKeep = PositiveInt | Literal[-1]
+
+def _some_or_all(number: int) -> int:
+    if number < 1 and number != -1:
+        raise ValueError(f"{number} keeps nothing to go on from; write 1 or more, or -1 for all")
+    return number
+
+
+NumberToKeep = Annotated[int, Field(ge=-1), AfterValidator(_some_or_all)]
 """The newest so many; -1 keeps all."""
 
 
