@@ -6,8 +6,6 @@ instead of a traceback: 2 for bad input (configuration, data, checkpoint), 1 for
 
 import errno
 import functools
-import io
-import os
 import select
 import signal
 import sys
@@ -15,8 +13,8 @@ import time
 from collections.abc import Callable
 from typing import NoReturn
 
-from codelm.console import is_rank_zero
-from codelm.interruption import BY_CTRL_C, no_interruption_lost
+from codelm.console import is_rank_zero, prepare_streams, silence_stdout
+from codelm.interruption import BY_CTRL_C, BY_SIGTERM, leave_undisturbed, no_interruption_lost
 
 
 class CodelmError(Exception):
@@ -72,10 +70,8 @@ def exit_on_error(main: Callable[[], None]) -> Callable[[], None]:
 
     @functools.wraps(main)
     def guarded() -> None:
-        # A name with bytes that are no text, or a locale without …, must not end a run with a traceback.
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="backslashreplace")
         try:
+            prepare_streams()
             with no_interruption_lost():
                 main()
         except CodelmError as error:
@@ -83,7 +79,7 @@ def exit_on_error(main: Callable[[], None]) -> Callable[[], None]:
         except OSError as error:
             if isinstance(error, BrokenPipeError) and _nobody_reads_stdout():
                 # As other programs in a pipe: `… | head` has what it wanted.
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                silence_stdout()
                 sys.exit(128 + signal.SIGPIPE)
             _fail(from_os_error(error))
         except KeyboardInterrupt:
@@ -91,12 +87,15 @@ def exit_on_error(main: Callable[[], None]) -> Callable[[], None]:
         except SystemExit as error:
             if error.code == BY_CTRL_C:  # Composer's handler exits so
                 _interrupted()
+            if error.code == BY_SIGTERM:
+                leave_undisturbed(BY_SIGTERM)
             raise
 
     return guarded
 
 
 def _interrupted() -> NoReturn:
+    leave_undisturbed(BY_CTRL_C)
     if is_rank_zero():
         print("\ninterrupted", file=sys.stderr, flush=True)
     sys.exit(BY_CTRL_C)

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
+from codelm.console import say_at_once
+
 BY_CTRL_C = 128 + signal.SIGINT
 BY_SIGTERM = 128 + signal.SIGTERM
 _SENT_AGAIN_AFTER = 0.05  # seconds
@@ -21,10 +23,22 @@ def end_in_order_on_sigterm() -> None:
         nonlocal said
         if not said:
             said = True
-            os.write(2, b"\nterminated\n")
+            say_at_once("\nterminated\n")
         sys.exit(BY_SIGTERM)
 
     signal.signal(signal.SIGTERM, end)
+
+
+def leave_undisturbed(code: int) -> None:
+    """What a signal raised has ended the recipe: another would only break off what is done at exit, in a traceback.
+
+    Not sooner, or a signal that is sent again because it was lost would end nothing. SIGTERM says what is known
+    (`timeout` sends it twice, launchers once more); Ctrl-C is from a person who does not want to wait, and ends the
+    process at once.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, lambda *_: os._exit(code))
 
 
 @contextmanager

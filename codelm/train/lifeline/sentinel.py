@@ -16,6 +16,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Literal, NoReturn
 
+from codelm.console import say_at_once
 from codelm.train.board import Board
 from codelm.train.lifeline.failure import Failure
 from codelm.train.lifeline.peers import Peer
@@ -134,10 +135,11 @@ class Sentinel(threading.Thread):
 
     def _agree_to_stop(self, number: int) -> None:
         """Tell that this rank knows, and see that every rank does: a dead one would leave the others waiting."""
+        # Before a word is said, for which a stderr that nobody empties would make this thread wait.
+        self.stopping = number
         if self.me.rank == 0:
             again = "; Ctrl-C again leaves at once" if number == signal.SIGINT else ""
             _say(f"{signal.Signals(number).name}: finishing the batch and saving{again}")
-        self.stopping = number
         self.board.count("stop/known", 1)
         deadline = time.monotonic() + AGREE_SECONDS
         while self.board.count("stop/known") < len(self.peers):
@@ -215,5 +217,4 @@ def leave(code: int) -> NoReturn:
 
 
 def _say(text: str) -> None:
-    # Not through logging, whose lock the stuck main thread may hold.
-    os.write(2, f"\n{text}\n".encode())
+    say_at_once(f"\n{text}\n")
