@@ -6,11 +6,6 @@ python data_prep/withdraw.py runs/data 'someone/*' other/project -o runs/data-wi
 
 import argparse
 
-from progress import ProgressBars
-from sample_text import printable
-
-from codelm.console import setup_logging
-from codelm.data.packing.withdraw import withdraw
 from codelm.errors import exit_on_error
 from codelm.interruption import end_in_order_on_sigterm
 
@@ -22,8 +17,16 @@ def main() -> None:
     parser.add_argument("repositories", nargs="+", help="names as documents.jsonl has them, or glob patterns of names")
     parser.add_argument("-o", "--output", required=True, help="a folder that does not exist yet")
     arguments = parser.parse_args()
-    setup_logging()
     end_in_order_on_sigterm()
+
+    # It imports for a second, in which Ctrl-C must find its handler in place.
+    from progress import ProgressBars
+    from sample_text import printable
+
+    from codelm.console import setup_logging
+    from codelm.data.packing.withdraw import withdraw
+
+    setup_logging()
     with ProgressBars() as progress:
         done = withdraw(arguments.folder, arguments.repositories, arguments.output, progress)
     print(f"withdrawn: {', '.join(map(printable, done.repositories))}: {done.files:,} files, {done.tokens:,} tokens")

@@ -45,7 +45,7 @@ def audit_systems(systems: list[System], audited: Audited, arguments: argparse.N
     Raises:
         EvaluationError: a system's evaluation does not say which checkpoint it was of.
     """
-    from main import load_model
+    from evaluating import load_model
 
     from codelm.eval.memorisation.audit import AuditOptions, audit
     from codelm.eval.memorisation.extraction import Lengths
@@ -68,7 +68,7 @@ def audit_systems(systems: list[System], audited: Audited, arguments: argparse.N
 
 def replay(systems: list[System], arguments: argparse.Namespace) -> None:
     """Measure each system's bits per byte on the files or shards that `--replay` names, as one benchmark more."""
-    from main import evaluate
+    from evaluating import evaluate
 
     for system in systems:
         folder = arguments.output / REPLAY / system.name

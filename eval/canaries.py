@@ -9,14 +9,16 @@ Add what it prints to the sources of data preparation, train, and name the folde
 import argparse
 from pathlib import Path
 
-from auditing import lengths_of
-
 from codelm.errors import exit_on_error
-from codelm.eval.memorisation.canaries import FILES, make
 
 
 @exit_on_error
 def main() -> None:
+    # It imports for a second, in which Ctrl-C must find its handler in place.
+    from auditing import lengths_of
+
+    from codelm.eval.memorisation.canaries import FILES, make
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("-o", "--output", required=True, type=Path, help="a new folder; keep it, it holds the secrets")

@@ -1,16 +1,16 @@
 """Train a model as a YAML says: `composer train/main.py yamls/x.yaml [key=value …]` (train/README.md)."""
 
-import sys
-
-from codelm.config.cli import parse_command_line
-from codelm.config.train import TrainConfig
-from codelm.console import is_rank_zero, setup_logging
 from codelm.errors import exit_on_error
-from codelm.startup import many_imports
 
 
 @exit_on_error
 def main() -> None:
+    # It imports for half a second, in which Ctrl-C must find its handler in place.
+    from codelm.config.cli import parse_command_line
+    from codelm.config.train import TrainConfig
+    from codelm.console import announce, is_rank_zero, setup_logging
+    from codelm.startup import many_imports
+
     command = parse_command_line("train", description="Pre-train, continue or fine-tune a code model with Composer.")
     assert isinstance(command.config, TrainConfig)
     setup_logging()
@@ -35,7 +35,7 @@ def main() -> None:
         leave_checkpoint_card(checkpoint)
         if command.config.save_remote is not None:
             upload_late(command.config.save_remote, checkpoint, (METRICS_FILE, REPORT_FILE))
-        print(f"trained: {checkpoint}", file=sys.stdout, flush=True)
+        announce(f"trained: {checkpoint}")
 
 
 if __name__ == "__main__":

@@ -10,11 +10,7 @@ import json
 import sys
 from typing import Any
 
-from codelm.config.cli import parse_command_line
-from codelm.config.train import TrainConfig
-from codelm.console import setup_logging
 from codelm.errors import ConfigError, exit_on_error
-from codelm.startup import many_imports
 
 _KEYS: dict[str, tuple[type, Any]] = {
     "gpu": (str, "a100-80gb"),
@@ -27,6 +23,12 @@ _KEYS: dict[str, tuple[type, Any]] = {
 
 @exit_on_error
 def main() -> None:
+    # It imports for half a second, in which Ctrl-C must find its handler in place.
+    from codelm.config.cli import parse_command_line
+    from codelm.config.train import TrainConfig
+    from codelm.console import setup_logging
+    from codelm.startup import many_imports
+
     own, rest = _split(sys.argv[1:])
     command = parse_command_line("train", rest, description=__doc__, extra=_flags, prog="python train/plan.py")
     assert isinstance(command.config, TrainConfig)
