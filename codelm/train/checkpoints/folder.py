@@ -63,7 +63,7 @@ def publish(whole: Path, target: Path) -> None:
     """Give a folder its checkpoint's name, whole or not at all; one that had the name (a run rolled back) goes."""
     for path in [*whole.rglob("*"), whole]:
         sync_to_disk(path)
-    if target.exists():
+    if target.exists() or target.is_symlink():
         take_away(target)
     whole.rename(target)
     point(LATEST, target)
@@ -102,8 +102,11 @@ def _free(place: Path) -> Path:
 
 
 def remove(folder: Path) -> None:
-    """Delete a folder, if it is there."""
-    shutil.rmtree(folder, ignore_errors=True)
+    """Delete a folder, if it is there; of a link to one elsewhere the link alone."""
+    if folder.is_symlink():
+        folder.unlink(missing_ok=True)
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def tidy(save_folder: Path) -> None:

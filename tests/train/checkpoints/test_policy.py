@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from codelm.config.training.checkpoints import SaveBestSection
-from codelm.train.checkpoints.folder import checkpoints, newest_checkpoint, take_away
+from codelm.train.checkpoints.folder import checkpoints, newest_checkpoint, publish, take_away, tidy
 from codelm.train.checkpoints.policy import Kept, Policy
 
 TEN = [Kept(batch, None) for batch in range(10, 110, 10)]
@@ -53,3 +53,25 @@ def test_names_sort_by_number_also_beyond_a_million_batches(tmp_path: Path) -> N
     take_away(tmp_path / "ba999998")
     assert newest_checkpoint(tmp_path) == tmp_path / "ba1000000"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ba1000000", "ba999999"]
+
+
+def test_of_a_checkpoint_that_is_a_link_the_link_goes(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "big-disk" / "ba000002"
+    elsewhere.mkdir(parents=True)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "ba000002").symlink_to(elsewhere)
+    take_away(folder / "ba000002")
+    assert not list(folder.iterdir())
+    (folder / ".tmp-old-ba000004").symlink_to(elsewhere)
+    tidy(folder)
+    assert not list(folder.iterdir())
+    assert elsewhere.is_dir()
+
+
+def test_a_checkpoint_replaces_a_link_of_its_name(tmp_path: Path) -> None:
+    (tmp_path / "ba000002").symlink_to(tmp_path / "gone")
+    (tmp_path / ".tmp-ba000002-1").mkdir()
+    publish(tmp_path / ".tmp-ba000002-1", tmp_path / "ba000002")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ba000002", "latest"]
+    assert not (tmp_path / "ba000002").is_symlink()
