@@ -105,7 +105,15 @@ def _train(config: TrainConfig) -> Path:
     with Lifeline(board, config.watchdog_seconds) as lifeline, alone:
         on_rank_zero(lambda: settle_roll_backs(save_folder))
         resume_from = settle_resume_point(config, save_folder, remote)
-        return _train_from(resume_from, config, remote, board, lifeline)
+        try:
+            return _train_from(resume_from, config, remote, board, lifeline)
+        except RolledBack as rolled_back:
+            number = lifeline.stops_instead()
+            if number is None:
+                raise
+            log.warning("%s; the run ends here: run the same command again to go on from there", rolled_back)
+            lifeline.leave_together()
+            raise SystemExit(128 + number) from None
 
 
 def _train_from(

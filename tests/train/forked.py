@@ -30,6 +30,7 @@ from codelm.errors import DataError, exit_on_error  # noqa: E402
 from codelm.model.fast_tokenizer import write_fast_tokenizer  # noqa: E402
 from codelm.tokenizer import CodeTokenizer  # noqa: E402
 from codelm.train import run  # noqa: E402
+from codelm.train.roll_backs import RolledBack  # noqa: E402
 
 
 def boom() -> None:
@@ -40,6 +41,17 @@ def refuse() -> None:
     raise DataError("the shard is gone; copy it again")
 
 
+def signal_and_roll_back() -> None:
+    """A signal on the last rank alone, and at once, once, a roll-back on all."""
+    if STRUCK:
+        return
+    STRUCK.append(True)
+    if dist.get_global_rank() == dist.get_world_size() - 1:
+        os.kill(os.getpid(), signal.SIGTERM)
+    raise RolledBack("back to the checkpoint before")
+
+
+STRUCK: list[bool] = []
 STRIKES: dict[str, Callable[[], Any]] = {
     "raise": boom,
     "refuse": refuse,
@@ -49,6 +61,7 @@ STRIKES: dict[str, Callable[[], Any]] = {
     "stop itself": lambda: os.kill(os.getpid(), signal.SIGSTOP),
     "SIGTERM": lambda: os.kill(os.getpid(), signal.SIGTERM),
     "SIGINT": lambda: os.kill(os.getpid(), signal.SIGINT),
+    "SIGTERM and a roll-back": signal_and_roll_back,
     "SIGTERM to the launcher": lambda: os.kill(os.getppid(), signal.SIGTERM),
 }
 

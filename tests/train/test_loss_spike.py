@@ -2,17 +2,21 @@
 
 import json
 import logging
+import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from composer import Callback, Logger, State
 from safetensors.torch import load_file
 
 from codelm.config.train import TrainConfig
 from codelm.errors import CheckpointError, CodelmError
+from codelm.train import run
 from codelm.train.build import build_pieces
 from codelm.train.callbacks.loss_spike import OUTLIERS_METRIC
 from codelm.train.checkpoints.run_file import read_run
@@ -132,6 +136,36 @@ def test_a_run_resumed_after_a_roll_back_ends_the_same(
     train(train_config(save_folder=str(copy), **RUN, **ROLL_BACK))
     assert same(weights(copy), weights(rolled_back))
     assert read_roll_backs(copy) == read_roll_backs(rolled_back)
+
+
+class Signal(Callback):
+    """One comes in a batch."""
+
+    def __init__(self, batch: int, number: int) -> None:
+        self.batch = batch
+        self.number = number
+
+    def batch_start(self, state: State, logger: Logger) -> None:
+        if int(state.timestamp.batch) + 1 == self.batch:
+            os.kill(os.getpid(), self.number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_the_batch_that_ends_in_a_roll_back_ends_the_run(
+    rolled_back: Path, train_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    usual = run.build_callbacks
+    config = train_config(save_folder=str(tmp_path / "stopped"), **RUN, **ROLL_BACK)
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "build_callbacks", lambda *given: [*usual(*given), Signal(17, number)])
+        with pytest.raises(SystemExit) as ended:
+            train(config)
+    assert ended.value.code == 128 + number
+    folder = Path(config.save_folder)
+    assert sorted(path.name for path in folder.glob("ba*")) == ["ba000004", "ba000008", "ba000012"]
+    train(config)
+    assert same(weights(folder), weights(rolled_back))
+    assert read_roll_backs(folder) == read_roll_backs(rolled_back)
 
 
 def test_spikes_after_the_last_allowed_roll_back_end_the_run(train_config: Make, bad_data: Callable[..., None]) -> None:

@@ -32,6 +32,8 @@ class Lifeline:
         self.sentinel = Sentinel(self.board, introduce(self.board), self.progress, watchdog_seconds)
         self.before: dict[int, Any] = {}
         self.former_ear = -1
+        self.heard: int | None = None
+        """The signal that this rank's main thread has heard."""
 
     def __enter__(self) -> "Lifeline":
         # Signals reach the main thread alone; a run in another thread leaves them as they are.
@@ -96,8 +98,27 @@ class Lifeline:
         self.all_arrive("leaving")
         self.sentinel.ended.set()
 
+    def stops_instead(self) -> int | None:
+        """The signal that any rank has heard, for a run that would begin again; every rank must ask.
+
+        No batch is left to stop after, and the next run's lifeline knows nothing of it.
+        """
+        # First this: a signal that comes later ends this rank at once, so that none falls in between.
+        self.progress.phase = "outside"
+        number = self.sentinel.stopping if self.heard is None else self.heard
+        with contextlib.suppress(RuntimeError):
+            if number is not None:
+                self.main_board.put_first("stop/heard", str(number))
+            self.all_arrive("beginning again")
+            note = self.main_board.read("stop/heard")
+            number = None if note is None else int(note)
+        if number is not None:
+            self.sentinel.stopping = number
+        return number
+
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         # During training the sentinel has heard it; the main thread asks for it between batches.
+        self.heard = number
         if self.progress.phase == "outside":
             self.sentinel.look_for_the_lost()
             sys.exit(128 + number)

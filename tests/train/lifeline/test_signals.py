@@ -110,3 +110,14 @@ def test_two_ranks(launch: Any, small: dict[str, Any], tmp_path: Path, kind: str
     assert launch(settings).code == 0
     assert launch({**settings, "save_folder": str(tmp_path / "whole")}).code == 0
     assert same(weights(small["save_folder"]), weights(str(tmp_path / "whole")))
+
+
+@pytest.mark.world_size(2)
+def test_one_ranks_signal_at_a_roll_back_ends_both(launch: Any, small: dict[str, Any]) -> None:
+    ended = launch(small, {"kind": "SIGTERM and a roll-back", "ranks": [0, 1], "batch": 6})
+    assert ended.code == 143
+    assert ended.seconds < 10
+    assert "back to the checkpoint before; the run ends here: run the same command again" in ended.output
+    assert "Traceback" not in ended.output
+    assert (Path(small["save_folder"]) / "latest").resolve().name == "ba000004"
+    assert launch(small).code == 0
