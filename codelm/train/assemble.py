@@ -88,7 +88,7 @@ def build_callbacks(
     `benchmarks`: from `check_beside`. `roll_backs`: those that the run has behind it. `moves`: called now and then by
     what takes long.
     """
-    guard = GradientGuard(config.callbacks.nan_guard, config.algorithms.gradient_clipping, saver.save_now)
+    guard = GradientGuard(config.callbacks.nan_guard, config.algorithms.gradient_clipping, saver)
     watched = [] if config.callbacks.loss_spike is None else [config.callbacks.loss_spike]
     folder, dataset = Path(config.save_folder), pieces.data.dataset
     return [

@@ -2,6 +2,8 @@
 
 import copy
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,8 @@ from safetensors.torch import load_file
 from codelm.config.train import TrainConfig
 from codelm.config.training.optim import AdamWSection, LionWSection
 from codelm.errors import CodelmError
-from codelm.train.callbacks.guard import SKIPPED_METRIC
+from codelm.train.callbacks.guard import SKIPPED_METRIC, GradientGuard
+from codelm.train.checkpoints.remote import RemoteFolder
 from codelm.train.composer_model import ComposerCausalLM
 from codelm.train.optim.build import build_optimizer
 from codelm.train.run import train
@@ -128,3 +131,113 @@ def test_zero_allows_none(train_config: Make, poison: Poison) -> None:
     poison({2: float("nan")})
     with pytest.raises(CodelmError, match="in batch 2; their steps were skipped"):
         train(train_config(callbacks={"nan_guard": {"max_skipped_steps": 0}}))
+
+
+STEADY = {"scheduler": {"name": "constant_with_warmup"}, "eval_data": {}}
+GUARD = {"callbacks": {"nan_guard": {"max_skipped_steps": 3}}}
+RUINOUS = {"optimizer": {"name": "lionw", "lr": 1e30}, "max_duration": "40ba", **STEADY, **GUARD}
+
+
+def names(save_folder: Path, kind: str = "ba") -> list[int]:
+    return sorted(int(path.name[-6:]) for path in save_folder.glob(f"{kind}0*"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "ruined"),
+    [
+        ({"save_interval": "2ba", "save_num_checkpoints_to_keep": 2}, [6, 8]),
+        ({"save_interval": "1ba", "save_num_checkpoints_to_keep": 1, "save_async": True}, [8]),
+        # The ruined weights are also the best.
+        (
+            {
+                "save_interval": "1ba",
+                "save_num_checkpoints_to_keep": 1,
+                "save_best": {"metric": "lr", "mode": "max"},
+            },
+            [5, 8],
+        ),
+    ],
+    ids=["two are kept", "one is kept, saved the moment it was ruined", "with a best"],
+)
+def test_ruined_weights_push_out_no_good_checkpoint_and_the_run_goes_on_from_that(
+    train_config: Make, tmp_path: Path, changes: dict[str, Any], ruined: list[int]
+) -> None:
+    steady = train_config(**STEADY, **{**changes, "save_best": None})
+    remote = f"file://{tmp_path / 'bucket'}"
+    train(steady.model_copy(update={"max_duration": "4ba", "save_remote": remote}))
+    ruinous = train_config(**RUINOUS, **changes, save_remote=remote)
+    with pytest.raises(
+        CodelmError, match=r"in all of the batches 6 to 9; .* after the step of batch 5 .* go on from "
+    ) as e:
+        train(ruinous)
+    folder = Path(ruinous.save_folder)
+    assert f"go on from {folder / 'ba000004'}, the last checkpoint whose weights" in str(e.value)
+    assert names(folder) == [4]
+    assert set(ruined) <= set(names(folder, "ruined-ba"))
+    assert (folder / "latest").resolve().name == "ba000004"
+    assert not (folder / "best").is_symlink() or (folder / "best").resolve().name == "ba000004"
+    assert RemoteFolder(remote).whole_checkpoints() == ["ba000004"]
+    assert train(steady).name == "ba000008"
+    whole = train(train_config(**STEADY, save_folder=str(tmp_path / "whole"))).parent
+    assert same(weights(folder, 8), weights(whole, 8))
+
+
+def test_a_run_stopped_while_steps_were_skipped_goes_back_when_it_is_run_again(
+    train_config: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(train_config(**STEADY, max_duration="4ba"))
+    ruinous = train_config(**RUINOUS)
+    skip = GradientGuard._skip
+
+    def interrupted(self: GradientGuard, *given: Any) -> None:
+        skip(self, *given)
+        if self.in_a_row == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(GradientGuard, "_skip", interrupted)
+    folder = Path(ruinous.save_folder)
+    with pytest.raises(SystemExit):
+        train(ruinous)
+    assert names(folder) == [4, 7]
+    with pytest.raises(
+        CodelmError, match=r"in all of the batches 6 to 9; .* after the step of batch 5 .*ba000004, the"
+    ):
+        train(ruinous)
+    assert names(folder) == [4]
+
+
+def test_where_no_step_was_made_at_all_the_checkpoints_are_left_to_the_user(train_config: Make) -> None:
+    every = {"save_interval": "1ba", "save_num_checkpoints_to_keep": 2}
+    train(train_config(**STEADY, **every, max_duration="4ba"))
+    train(train_config(**{**RUINOUS, "max_duration": "5ba"}, **every))
+    ruinous = train_config(**RUINOUS, **every)
+    folder = Path(ruinous.save_folder)
+    for _ in range(2):
+        with pytest.raises(CodelmError, match=r"none was made since .* remove the checkpoints from that batch on"):
+            train(ruinous)
+        assert names(folder)[0] == 4
+        assert not names(folder, "ruined-ba")
+
+
+def test_training_does_not_end_well_with_ruined_weights(train_config: Make) -> None:
+    train(train_config(**STEADY, max_duration="4ba"))
+    ruinous = train_config(**{**RUINOUS, "max_duration": "7ba"})
+    with pytest.raises(CodelmError, match=r"in all of the batches 6 to 7; .* after the step of batch 5 the weights"):
+        train(ruinous)
+    assert names(Path(ruinous.save_folder)) == [4]
+
+
+def test_training_that_ends_with_bad_data_ends_as_usual(train_config: Make, poison: Poison) -> None:
+    poison({7: float("nan"), 8: float("nan")})
+    folder = train(train_config(save_interval="1ba", save_num_checkpoints_to_keep=1)).parent
+    assert names(folder) == [8]
+
+
+def test_a_run_without_any_good_checkpoint_starts_afresh(train_config: Make) -> None:
+    ruinous = train_config(**RUINOUS, save_interval="1ba")
+    with pytest.raises(CodelmError, match=r"in all of the batches 2 to 5; .* to start afresh, since no checkpoint"):
+        train(ruinous)
+    folder = Path(ruinous.save_folder)
+    assert not names(folder)
+    assert not (folder / "latest").is_symlink()
+    assert train(train_config(**STEADY)).name == "ba000008"

@@ -245,5 +245,5 @@ def test_a_run_that_diverges_stops_before_a_weight_is_no_number(train_config: Ma
         CodelmError, match=r"was NaN or infinite in all of the batches \d to \d; their steps were skipped"
     ):
         train(config)
-    newest = sorted(Path(config.save_folder).glob("ba*"))[-1]
+    newest = sorted(Path(config.save_folder).glob("ruined-ba*"))[-1]
     assert all(torch.isfinite(tensor).all() for tensor in load_file(newest / "model.safetensors").values())

@@ -25,6 +25,7 @@ _TEMPORARY = ".tmp-"
 # A checkpoint being written, one of its parts being written, a checkpoint being removed or downloaded.
 _LEFT_BEHIND = re.compile(rf"{re.escape(_TEMPORARY)}({re.escape(_TEMPORARY)})?(old-|new-)?ba\d{{6,}}(-[\w-]+)?")
 _SET_ASIDE = "torn-"
+_RUINED = "ruined-"
 
 
 def name_of(batch: int) -> str:
@@ -99,6 +100,16 @@ def _free(place: Path) -> Path:
     """The first of `place`, `place-2` … that nothing has."""
     names = itertools.chain([place], (place.with_name(f"{place.name}-{count}") for count in itertools.count(2)))
     return next(name for name in names if not name.exists())
+
+
+def set_aside_as_ruined(checkpoint: Path) -> Path:
+    """Rename a checkpoint whose weights are ruined, so that no run goes on from it; return its new place.
+
+    One of that name goes: a run that is started again and again ruins the same ones, and must not fill the disk.
+    """
+    place = checkpoint.with_name(f"{_RUINED}{checkpoint.name}")
+    remove(place)
+    return checkpoint.rename(place)
 
 
 def remove(folder: Path) -> None:

@@ -18,7 +18,7 @@ class Kept(NamedTuple):
 
 @dataclass(frozen=True)
 class Policy:
-    """A checkpoint stays as long as one of the three reasons holds."""
+    """A checkpoint stays as long as one of three reasons holds, or while it is the newest known to be good."""
 
     newest: int
     """`save_num_checkpoints_to_keep`; -1 keeps all."""
@@ -26,14 +26,22 @@ class Policy:
     """`save_keep_every` in batches."""
     best: SaveBestSection | None = None
 
-    def to_remove(self, found: Iterable[Kept]) -> set[int]:
-        """The batches of the checkpoints that no reason keeps."""
+    def to_remove(self, found: Iterable[Kept], trusted: int | None = None) -> set[int]:
+        """The batches of the checkpoints that no reason keeps.
+
+        Args:
+            found: all that there are.
+            trusted: the batches after which the weights are known to be good: the newest up to there stays, since all
+                newer ones may be ruined.
+        """
         batches = sorted(found)
         if self.newest == KEEP_ALL:
             return set()
         stay = {kept.batch for kept in batches[-self.newest :]}
         if self.every is not None:
             stay |= {kept.batch for kept in batches if kept.batch % self.every == 0}
+        if trusted is not None:
+            stay |= {max((kept.batch for kept in batches if kept.batch <= trusted), default=-1)}
         best = self.best_of(batches)
         return {kept.batch for kept in batches} - stay - ({best.batch} if best else set())
 

@@ -61,16 +61,21 @@ class RemoteFolder:
         """Copy a file of the save_folder, or of the folder `within` it, there."""
         self._put(file, self._at(*within, file.name))
 
-    def prune(self, policy: Policy) -> None:
-        """Remove what the policy does not keep, each `files.json` first."""
+    def prune(self, policy: Policy, trusted: int | None = None) -> None:
+        """Remove what the policy does not keep, each `files.json` first; `trusted` as in `Policy.to_remove`."""
         found = []
         for name in self.whole_checkpoints():
             run = json.loads(self.files.cat_file(self._at(name, RUN_FILE)))
             found.append(Kept(batch_of(name) or 0, metric_of(run, policy.best)))
         for name in self.whole_checkpoints():
-            if batch_of(name) in policy.to_remove(found):
-                self.files.rm_file(self._at(name, HASHES))
-                self.files.rm(self._at(name), recursive=True)
+            if batch_of(name) in policy.to_remove(found, trusted):
+                self._remove(name)
+
+    def remove_after(self, batch: int) -> None:
+        """Remove all checkpoints of more batches."""
+        for name in self.whole_checkpoints():
+            if (batch_of(name) or 0) > batch:
+                self._remove(name)
 
     def download_newest(self, save_folder: Path) -> Path | None:
         """Copy the newest whole checkpoint into a folder, and the run's metrics; None where there is none.
@@ -115,6 +120,10 @@ class RemoteFolder:
             (arriving / path).parent.mkdir(parents=True, exist_ok=True)
             if self.files.exists(self._at(name, path)):
                 self.files.get_file(self._at(name, path), str(arriving / path))
+
+    def _remove(self, name: str) -> None:
+        self.files.rm_file(self._at(name, HASHES))
+        self.files.rm(self._at(name), recursive=True)
 
     def _put(self, source: Path, target: str) -> None:
         self.files.makedirs(target.rsplit("/", 1)[0], exist_ok=True)

@@ -13,20 +13,21 @@ from composer import Callback, Event, Logger, State
 from composer.utils import dist
 from composer.utils.misc import create_interval_scheduler
 
-from codelm.config.training.checkpoints import SaveBestSection
-from codelm.errors import CheckpointError, EnvironmentFailure
+from codelm.errors import EnvironmentFailure
 from codelm.model.pretrained import save_transformers
 from codelm.train.adapters import has_adapters, save_adapters
 from codelm.train.board import Board
-from codelm.train.checkpoints.folder import BEST, batch_of, checkpoints, name_of, newest_checkpoint, point, take_away
+from codelm.train.checkpoints.folder import name_of, newest_checkpoint
 from codelm.train.checkpoints.newest_metrics import NewestMetrics
-from codelm.train.checkpoints.policy import Kept, Policy
-from codelm.train.checkpoints.run_file import RUN_FILE, metric_of, read_run
+from codelm.train.checkpoints.policy import Policy
+from codelm.train.checkpoints.retention import Retention
+from codelm.train.checkpoints.run_file import RUN_FILE
 from codelm.train.checkpoints.training_state import capture
 from codelm.train.checkpoints.upload import Uploader
 from codelm.train.checkpoints.weights import unwrapped, weights_to_save
 from codelm.train.checkpoints.writer import NotSaved, Snapshot, write_together
 from codelm.train.lifeline.lifeline import Lifeline
+from codelm.train.rank_zero import on_rank_zero
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ class CheckpointSaver(Callback):
         self.settings = settings
         self.metrics = metrics
         self.uploader = uploader
+        self.retention = Retention(settings.save_folder, settings.policy, uploader)
         self.board = board.part("save")
         self.lifeline = lifeline
         self.is_due = create_interval_scheduler(settings.interval, include_end_of_training=True)
@@ -71,15 +73,17 @@ class CheckpointSaver(Callback):
         self.last_begun = -1
         self.last_saved = -1
         self.problem: BaseException | None = None
-        self.best_metric: float | None = None
+        self.is_last = False
+        """No other save comes after the one that was begun."""
 
     def fit_start(self, state: State, logger: Logger) -> None:
         self.metrics.take(int(state.timestamp.batch))
         if self.board.rank == 0:
-            best = self.settings.policy.best_of(self._found())
-            self.best_metric = best.metric if best else None
+            self.retention.begin()
 
     def batch_checkpoint(self, state: State, logger: Logger) -> None:
+        if self.board.rank == 0 and (self.writing is None or not self.writing.is_alive()):
+            self.retention.let_go_of_held()
         metrics = self.metrics.take(int(state.timestamp.batch))
         best = self._is_best(state, metrics)
         if best or self.is_due(state, Event.BATCH_CHECKPOINT):
@@ -107,7 +111,7 @@ class CheckpointSaver(Callback):
         if self.uploader is not None:
             self.uploader.close(None)
 
-    def save(self, state: State, metrics: dict[str, float], limit: float | None = None) -> None:
+    def save(self, state: State, metrics: dict[str, float], limit: float | None = None, last: bool = False) -> None:
         """Begin to save this moment, and with `save_async` return; every rank must call.
 
         The save before it is finished first. What could not be written is warned of, on rank 0.
@@ -116,12 +120,14 @@ class CheckpointSaver(Callback):
             state: Composer's.
             metrics: those of this batch.
             limit: wait for it no longer than so many seconds.
+            last: the run ends after it.
         """
         batch = int(state.timestamp.batch)
         self._settle(limit)
         if batch == self.last_begun or self.writing is not None:
             return
         self.last_begun = batch
+        self.is_last = last or ends(state)
         self.serial += 1
         snapshot = self._snapshot(state, metrics)
         self.writing = threading.Thread(target=self._write, args=(snapshot, self.serial), name="save", daemon=True)
@@ -129,14 +135,21 @@ class CheckpointSaver(Callback):
         if not self.settings.in_background:
             self._settle(limit)
 
-    def save_now(self, state: State) -> None:
-        """Save this moment and wait until it is there; every rank must call.
+    def trust(self, batch: int) -> None:
+        """The weights after so many batches have given a finite loss; every rank must call.
+
+        Until then what is newer pushes out no checkpoint of the newest such weights.
+        """
+        self.retention.trust(batch)
+
+    def save_last(self, state: State) -> None:
+        """Save this moment, after which the run ends, and wait until it is there and uploaded; every rank must call.
 
         Raises:
             EnvironmentFailure: it could not be written.
         """
-        self.save(state, {})
-        self._settle(None)
+        self.save(state, {}, last=True)
+        self.finish()
         if self.last_saved != int(state.timestamp.batch):
             raise EnvironmentFailure(f"{self._target(int(state.timestamp.batch))} could not be saved ({self.problem})")
 
@@ -150,12 +163,20 @@ class CheckpointSaver(Callback):
         if self.uploader is not None:
             self.uploader.close(None)
 
+    def fall_back(self) -> Path | None:
+        """Set aside the checkpoints that are newer than the newest trusted one; return that one, if there is one.
+
+        The run ends after it. Every rank must call.
+        """
+        self.finish()
+        return on_rank_zero(self.retention.fall_back)
+
     def _save_and_leave(self, state: State, metrics: dict[str, float], number: int) -> None:
         """The end at a signal: save if all ranks are there and it does not take long, and leave in any case."""
         batch = int(state.timestamp.batch)
         began = time.monotonic()
         if self.lifeline.all_arrive("stop"):
-            self.save(state, metrics, LAST_SAVE_SECONDS)
+            self.save(state, metrics, LAST_SAVE_SECONDS, last=True)
             self._settle(max(0.0, LAST_SAVE_SECONDS - (time.monotonic() - began)))
         if self.uploader is not None:
             self.uploader.close(max(0.0, LAST_SAVE_SECONDS - (time.monotonic() - began)))
@@ -192,29 +213,11 @@ class CheckpointSaver(Callback):
             write_together(snapshot, self.board, serial)
             self.problem = None
             if self.board.rank == 0:
-                self._after(snapshot.target)
+                self.retention.after(snapshot.target)
         except OSError as error:
             log.warning("%s is saved, but what it replaces could not be removed: %s", snapshot.target, error)
         except BaseException as error:
             self.problem = error
-
-    def _after(self, checkpoint: Path) -> None:
-        """Rank 0: upload the checkpoint, let go of the others that nothing keeps, point to the best."""
-        if self.uploader is not None:
-            self.uploader.submit(checkpoint)
-        found = self._found()
-        going = {self._target(batch) for batch in self.settings.policy.to_remove(found)}
-        for old in sorted(going - (self.uploader.in_use() if self.uploader else set())):
-            take_away(old)
-        best = self.settings.policy.best_of(found)
-        if best is not None:
-            self.best_metric = best.metric
-            point(BEST, self._target(best.batch))
-
-    def _found(self) -> list[Kept]:
-        best = self.settings.policy.best
-        paths = checkpoints(self.settings.save_folder)
-        return [Kept(batch_of(path.name) or 0, _metric_at(path, best)) for path in paths]
 
     def _settle(self, limit: float | None) -> None:
         """Wait for the thread that writes, and say how it went."""
@@ -240,7 +243,7 @@ class CheckpointSaver(Callback):
         best = self.settings.policy.best
         if best is None:
             return False
-        better = self.settings.policy.is_better(metrics.get(best.metric), self.best_metric)
+        better = self.settings.policy.is_better(metrics.get(best.metric), self.retention.best_metric)
         answer = state.device.tensor_to_device(torch.tensor([better], dtype=torch.uint8))
         dist.broadcast(answer, src=0)
         return bool(answer.item())
@@ -249,9 +252,7 @@ class CheckpointSaver(Callback):
         return self.settings.save_folder / name_of(batch)
 
 
-def _metric_at(checkpoint: Path, best: SaveBestSection | None) -> float | None:
-    try:
-        return metric_of(read_run(checkpoint), best) if best is not None else None
-    except CheckpointError:
-        # An older checkpoint that is damaged is no reason to stop: it is never the best.
-        return None
+def ends(state: State) -> bool:
+    """Whether training ends with this batch."""
+    elapsed = state.get_elapsed_duration()
+    return elapsed is not None and elapsed >= 1

@@ -45,6 +45,8 @@ class Uploader:
         self.changed = threading.Condition()
         self.next: Path | None = None
         self.busy: Path | None = None
+        self.trusted: int | None = None
+        """The batches after which the weights are known to be good."""
         self.closing = False
         self.thread = threading.Thread(target=self._work, name="checkpoint-upload", daemon=True)
         self.thread.start()
@@ -59,6 +61,17 @@ class Uploader:
         """The checkpoints that must not be removed yet."""
         with self.changed:
             return {path for path in (self.next, self.busy) if path is not None}
+
+    def take_back_to(self, batch: int) -> None:
+        """Remove the uploaded checkpoints of more batches, whose weights are ruined; when nothing is being uploaded."""
+        try:
+            self.remote.remove_after(batch)
+        except Exception as error:  # each store's driver has errors of its own
+            log.warning(
+                "the checkpoints after batch %d could not be removed from %s (%s); remove them before a run starts"
+                " from there",
+                batch, self.remote.url, next(iter(str(error).splitlines()), "") or type(error).__name__,
+            )  # fmt: skip
 
     def close(self, limit: float | None) -> None:
         """Finish what is begun, within so many seconds."""
@@ -89,7 +102,7 @@ class Uploader:
                 self.remote.upload(checkpoint)
                 if self.beside.exists():
                     self.remote.upload_file(self.beside)
-                self.remote.prune(self.policy)
+                self.remote.prune(self.policy, self.trusted)
             except Exception as error:  # each store's driver has errors of its own
                 problem = next(iter(str(error).splitlines()), "") or type(error).__name__
             else:

@@ -1,6 +1,7 @@
 """Two ranks: shards move as whole tensors do, and both ranks skip and go back together."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -89,3 +90,28 @@ def test_after_going_back_sharded_training_is_still_that_of_ddp(found: dict[str,
     ]
     assert len(losses[0]) == 20
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_both_ranks_find_the_weights_ruined_and_go_back_to_the_good_checkpoint(
+    launch: Any, found: dict[str, Any], folder: Path, kind: str
+) -> None:
+    assert found
+    copy = folder / f"{kind}-ruined"
+    shutil.copytree(folder / f"{kind}-guard", copy, symlinks=True)
+    changes = {
+        "fsdp_config": {} if kind == "fsdp2" else None,
+        "optimizer": {"name": "lionw", "lr": 1e30},
+        "scheduler": {"name": "constant_with_warmup"},
+        "callbacks": {"nan_guard": {"max_skipped_steps": 2}},
+        "save_folder": str(copy),
+        "save_num_checkpoints_to_keep": 1,
+        "save_async": True,
+    }
+    ended = launch({**json.loads((folder / "settings.json").read_text()), **changes})
+    assert ended.code == 2
+    assert ended.output.count("run the same command again") == 1
+    assert "in all of the batches 7 to 9; their steps were skipped, and after the step of batch 6" in ended.output
+    assert f"go on from {copy / 'ba000005'}, the last checkpoint whose weights" in ended.output
+    assert [path.name for path in copy.glob("ba*")] == ["ba000005"]
+    assert (copy / "latest").resolve().name == "ba000005"
