@@ -19,6 +19,7 @@ from codelm.train.checkpoints.folder import (
     set_aside_as_ruined,
     take_away,
 )
+from codelm.train.checkpoints.hashes import damage
 from codelm.train.checkpoints.policy import Kept, Policy
 from codelm.train.checkpoints.run_file import metric_of, read_run
 from codelm.train.checkpoints.upload import Uploader
@@ -68,6 +69,23 @@ class Retention:
             self._let_go()
         except OSError as error:
             log.warning("an old checkpoint could not be removed: %s", error)
+
+    def make_room(self, target: Path) -> bool:
+        """Whether something went that would go as soon as a new checkpoint is there, for which the disk has no room.
+
+        The newest, the best and the newest trusted one stay, so that no good one is lost should there be no room yet.
+        """
+        found = self._found()
+        if not found or damage(self._path(found[-1].batch), deep=False) is not None:
+            return False
+        best = self.policy.best_of(found)
+        going = self.policy.to_remove([*found, Kept(batch_of(target.name) or 0, None)], self.trusted)
+        going -= {found[-1].batch, best.batch if best else -1}
+        paths = sorted({self._path(batch) for batch in going} - self._in_use())
+        for path in paths:
+            log.warning("the disk is full: %s is removed before %s is written", path, target.name)
+            take_away(path)
+        return bool(paths)
 
     def fall_back(self) -> Path | None:
         """Set aside all checkpoints that are newer than the newest trusted one; return that one, if there is one.

@@ -210,7 +210,7 @@ class CheckpointSaver(Callback):
 
     def _write(self, snapshot: Snapshot, serial: int) -> None:
         try:
-            write_together(snapshot, self.board, serial)
+            write_together(snapshot, self.board, serial, self.retention.make_room)
             self.problem = None
             if self.board.rank == 0:
                 self.retention.after(snapshot.target)
@@ -232,9 +232,9 @@ class CheckpointSaver(Callback):
             self.last_saved = self.last_begun
             log.info("saved %s", target)
         elif isinstance(self.problem, NotSaved | OSError):
-            log.warning(
-                "%s was not saved (%s); training goes on, and the next save will try again", target, self.problem
-            )
+            no_more = self.is_last or self.lifeline.sentinel.stopping is not None
+            goes_on = "" if no_more else "; training goes on, and the next save will try again"
+            log.warning("%s was not saved (%s)%s", target, self.problem, goes_on)
         else:
             raise self.problem
 

@@ -5,6 +5,7 @@ network refuse is tried again; a checkpoint that cannot be written is given up, 
 """
 
 import errno
+import itertools
 import json
 import logging
 import os
@@ -25,7 +26,9 @@ log = logging.getLogger(__name__)
 WAITS = (2.0, 8.0)
 """Seconds before the second attempt and before the third."""
 _BUG = "!"
+_ROOM_MADE = "+"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_DISK_FULL = "the disk is full"
 
 
 @dataclass(frozen=True)
@@ -43,27 +46,40 @@ class NotSaved(Exception):
     """A checkpoint was given up; its text says why."""
 
 
-def write_together(snapshot: Snapshot, board: Board, serial: int, waits: tuple[float, ...] = WAITS) -> None:
+def write_together(
+    snapshot: Snapshot, board: Board, serial: int, make_room: Callable[[Path], bool], waits: tuple[float, ...] = WAITS
+) -> None:
     """Write and publish a checkpoint; every rank calls, with the same serial number.
+
+    Args:
+        snapshot: this rank's part.
+        board: where the ranks tell each other.
+        serial: of this checkpoint.
+        make_room: called on rank 0 when the disk is full: whether something was removed, so that it is tried at once.
+        waits: seconds before each further attempt.
 
     Raises:
         NotSaved: on every rank, after the last attempt.
         RuntimeError: on every rank, after an error that is not the machine's.
     """
-    for attempt, wait in enumerate((*waits, None)):
-        problem = _attempt(snapshot, board, f"{serial}/{attempt}")
+    left = [*waits]
+    for attempt in itertools.count():
+        problem = _attempt(snapshot, board, f"{serial}/{attempt}", make_room)
         if not problem:
             return
+        if problem.startswith(_ROOM_MADE):
+            continue
         if problem.startswith(_BUG):
             raise RuntimeError(problem.removeprefix(_BUG))
-        if wait is None:
+        if not left:
             raise NotSaved(problem)
+        wait = left.pop(0)
         if board.rank == 0:
             log.warning("%s could not be saved (%s); trying again in %g s", snapshot.target, problem, wait)
         time.sleep(wait)
 
 
-def _attempt(snapshot: Snapshot, board: Board, name: str) -> str:
+def _attempt(snapshot: Snapshot, board: Board, name: str, make_room: Callable[[Path], bool]) -> str:
     """One attempt of all ranks; what went wrong, the same on every rank, or an empty text."""
     # The name differs from that of any other process's attempt, which may not be dead yet.
     mark = board.put_first(f"{name}/mark", f"{os.getpid()}-{name.replace('/', '-')}")
@@ -72,7 +88,10 @@ def _attempt(snapshot: Snapshot, board: Board, name: str) -> str:
     report = _write_own(snapshot, board, folder, states)
     board.put(f"{name}/{board.rank}", json.dumps(report))
     if board.rank == 0:
-        board.put(f"{name}/verdict", _finish(snapshot, board, name, folder, states))
+        problem = _finish(snapshot, board, name, folder, states)
+        if problem.startswith(_DISK_FULL) and _has_made_room(make_room, snapshot.target):
+            problem = _ROOM_MADE
+        board.put(f"{name}/verdict", problem)
     return board.wait(f"{name}/verdict") or ""
 
 
@@ -115,6 +134,14 @@ def _finish(snapshot: Snapshot, board: Board, name: str, folder: Path, states: P
     return ""
 
 
+def _has_made_room(make_room: Callable[[Path], bool], target: Path) -> bool:
+    try:
+        return make_room(target)
+    except OSError as error:
+        log.warning("nothing could be removed to make room for %s: %s", target, error)
+        return False
+
+
 def _undo(folder: Path, states: Path, problem: str) -> str:
     remove(folder)
     remove(states)
@@ -125,6 +152,9 @@ def brief(error: Exception) -> str:
     """What the machine refused, in a few words."""
     if isinstance(error, OSError):
         if error.errno in _FULL:
-            return "the disk is full"
+            return _DISK_FULL
         return f"{error.strerror}: {error.filename}" if error.strerror and error.filename else str(error)
+    # What safetensors writes is not Python's error.
+    if any(f"(os error {number})" in str(error) for number in _FULL):
+        return _DISK_FULL
     return str(error).split(";")[0]

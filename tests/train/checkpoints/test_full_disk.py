@@ -1,5 +1,6 @@
 """A disk that is full costs checkpoints and warnings, not the run; only the last checkpoint must find room."""
 
+import json
 import logging
 import shutil
 import subprocess
@@ -11,9 +12,13 @@ import pytest
 from safetensors.torch import load_file
 
 from codelm.config.train import TrainConfig
+from codelm.config.training.checkpoints import SaveBestSection
 from codelm.errors import EnvironmentFailure
 from codelm.train.checkpoints import writer
-from codelm.train.checkpoints.hashes import damage
+from codelm.train.checkpoints.folder import checkpoints, name_of
+from codelm.train.checkpoints.hashes import damage, write_hashes
+from codelm.train.checkpoints.policy import Policy
+from codelm.train.checkpoints.retention import Retention
 from codelm.train.run import train
 
 
@@ -82,3 +87,49 @@ def test_room_that_is_made_in_time_is_used(tiny: dict[str, Any], small_disk: Pat
         logging.getLogger("codelm").removeHandler(handler)
     assert not filler.exists()
     assert damage(final) is None
+
+
+@pytest.mark.parametrize("in_background", [False, True], ids=["plain", "save_async"])
+def test_a_disk_that_holds_as_many_as_are_kept_takes_the_next_one(
+    tiny: dict[str, Any], whole: TrainConfig, small_disk: Path, caplog: pytest.LogCaptureFixture, in_background: bool
+) -> None:
+    """The rest of the disk is filled, so that it has room for two checkpoints and a half."""
+    sizes = [file.stat().st_size for file in (Path(whole.save_folder) / "ba000004").rglob("*") if file.is_file()]
+    (small_disk / "filler").write_bytes(b"x" * int(3 * 2**20 - 2.5 * sum(sizes)))
+    final = train(
+        config_of(tiny, small_disk, save_num_checkpoints_to_keep=2, max_duration="6ba", save_async=in_background)
+    )
+    assert "the disk is full: " in caplog.text
+    assert "ba000001 is removed before ba000003 is written" in caplog.text
+    assert "was not saved" not in caplog.text
+    assert [path.name for path in checkpoints(small_disk)] == ["ba000005", "ba000006"]
+    assert final.name == "ba000006"
+    assert all(damage(checkpoint) is None for checkpoint in checkpoints(small_disk))
+
+
+def test_the_newest_good_one_and_the_best_do_not_make_room(tmp_path: Path, whole: TrainConfig) -> None:
+    policy = Policy(newest=1, best=SaveBestSection(metric="loss"))
+    retention = Retention(tmp_path, policy, None)
+    target = tmp_path / "ba000009"
+    assert not retention.make_room(target)
+    for batch, loss in {2: 1.0, 4: 2.0, 6: 3.0, 8: 4.0}.items():
+        copy = shutil.copytree(Path(whole.save_folder) / "ba000004", tmp_path / name_of(batch))
+        (copy / "run.json").write_text(json.dumps({"format": 1, "metrics": {"loss": loss}}))
+        write_hashes(copy, {})
+    retention.trust(5)
+    assert retention.make_room(target)
+    assert [path.name[-1] for path in checkpoints(tmp_path)] == ["2", "4", "8"]
+    assert not retention.make_room(target)
+    (tmp_path / "ba000008" / "model.safetensors").unlink()
+    retention.trust(8)
+    assert not retention.make_room(target)
+
+
+def test_of_the_last_checkpoint_nothing_is_promised(
+    tiny: dict[str, Any], small_disk: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (small_disk / "filler").write_bytes(b"x" * 2_900_000)
+    with pytest.raises(EnvironmentFailure, match="at its end"):
+        train(config_of(tiny, small_disk, max_duration="2ba", save_interval="2ba"))
+    assert "ba000002 was not saved (the disk is full)" in caplog.text
+    assert "training goes on" not in caplog.text
