@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from composer import DataSpec, Trainer
+from composer.loggers import LoggerDestination
 from composer.utils import dist
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel
@@ -47,6 +48,7 @@ from codelm.train.flops import describe_model, model_costs
 from codelm.train.forecast import configuration_lines, forecast_lines
 from codelm.train.lifeline.lifeline import Lifeline
 from codelm.train.loggers.build import build_loggers
+from codelm.train.loggers.steadfast import ended_early
 from codelm.train.models import build_model
 from codelm.train.optim.build import build_optimizer, settings_kept
 from codelm.train.parallel.activations import checkpoint_activations, offload_activations
@@ -102,11 +104,12 @@ def _train(config: TrainConfig) -> Path:
     dist.initialize_dist(composer_args.device(config), timeout=_PATIENCE_SECONDS)
     board = new_board()
     alone = entered_on_rank_zero(only_run_in(save_folder))
-    with Lifeline(board, config.watchdog_seconds) as lifeline, alone:
+    loggers = build_loggers(config, save_folder)
+    with ended_early(loggers), Lifeline(board, config.watchdog_seconds) as lifeline, alone:
         on_rank_zero(lambda: settle_roll_backs(save_folder))
         resume_from = settle_resume_point(config, save_folder, remote)
         try:
-            return _train_from(resume_from, config, remote, board, lifeline)
+            return _train_from(resume_from, config, remote, loggers, board, lifeline)
         except RolledBack as rolled_back:
             number = lifeline.stops_instead()
             if number is None:
@@ -117,7 +120,12 @@ def _train(config: TrainConfig) -> Path:
 
 
 def _train_from(
-    resume_from: Path | None, config: TrainConfig, remote: RemoteFolder | None, board: Board, lifeline: Lifeline
+    resume_from: Path | None,
+    config: TrainConfig,
+    remote: RemoteFolder | None,
+    loggers: list[LoggerDestination],
+    board: Board,
+    lifeline: Lifeline,
 ) -> Path:
     save_folder = Path(config.save_folder)
     pieces = build_pieces(config, dist.get_global_rank(), dist.get_world_size())
@@ -176,7 +184,7 @@ def _train_from(
         device=composer_args.device(config),
         parallelism_config=composer_args.parallelism(config),
         callbacks=[Heartbeat(lifeline), rng, *resume, *callbacks, saver],
-        loggers=[metrics, *build_loggers(config, save_folder)],
+        loggers=[metrics, *loggers],
         spin_dataloaders=False,
         progress_bar=False,
         run_name=config.run_name,

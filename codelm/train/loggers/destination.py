@@ -30,8 +30,16 @@ class Destination(Protocol):
         ...
 
     def close(self) -> None:
-        """Send what is left."""
+        """Send what is left.
+
+        Raises:
+            Unsent: when that took too long.
+        """
         ...
+
+
+class Unsent(Exception):
+    """What was written is kept but not all of it sent; the text says how to send it later."""
 
 
 class RunInfo(NamedTuple):
@@ -42,3 +50,13 @@ class RunInfo(NamedTuple):
 
 
 Opener = Callable[[RunInfo], Destination]
+
+
+class Rescue(NamedTuple):
+    """What to do about a place that failed or hangs."""
+
+    end: Callable[[], None]
+    """End what the place runs beside this process: what waits for it raises, and the process's exit waits for nothing.
+    Called from any thread, at any time, also when there is nothing to end."""
+    keep: Callable[[RunInfo, list[Row]], str]
+    """Put rows where they can be sent from later, and say how."""

@@ -5,13 +5,15 @@ import math
 import queue
 import threading
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from composer import Logger, State
 from composer.loggers import LoggerDestination
 from composer.utils import dist
 
-from codelm.train.loggers.destination import Destination, Opener, Row, RunInfo, Table
+from codelm.train.loggers.destination import Destination, Opener, Rescue, Row, RunInfo, Table, Unsent
 
 log = logging.getLogger(__name__)
 
@@ -19,23 +21,37 @@ _FIRST_RETRY_SECONDS = 60.0
 _LAST_RETRY_SECONDS = 1800.0
 _KEPT_ROWS = 20_000
 _CLOSE_WITHIN = 60.0
+_END_EARLY_WITHIN = 20.0
+"""Launchers and schedulers kill 30 s after they have asked."""
+_KEEP_WITHIN = 10.0
 _AT_ONCE = 500
 
 
 class SteadfastLogger(LoggerDestination):
     """Rank 0 alone writes. When opening or writing raises, rows wait (the oldest make room) for the next attempt."""
 
-    def __init__(self, label: str, opener: Opener, run: RunInfo, retry_seconds: float = _FIRST_RETRY_SECONDS) -> None:
+    def __init__(
+        self,
+        label: str,
+        opener: Opener,
+        run: RunInfo,
+        rescue: Rescue | None = None,
+        retry_seconds: float = _FIRST_RETRY_SECONDS,
+        close_within: float = _CLOSE_WITHIN,
+    ) -> None:
         self.label = label
         self.run = run
         self.opener = opener
+        self.rescue = rescue
         self.retry_seconds = retry_seconds
+        self.close_within = close_within
         self.pending: dict[str, float] = {}
         self.tables: dict[str, Table] = {}
         self.written = 0
         self.queue: queue.Queue[Row | None] = queue.Queue()
         self.thread: threading.Thread | None = None
         self.closing = threading.Event()
+        self.out_of_time = ""
 
     def init(self, state: State, logger: Logger) -> None:
         if dist.get_global_rank() == 0:
@@ -76,14 +92,37 @@ class SteadfastLogger(LoggerDestination):
         self._flush(state)
 
     def post_close(self) -> None:
-        if self.thread is None:
-            return
+        self.end(self.close_within)
+
+    def ask_to_end(self) -> None:
+        """What comes from here on is not written; wait for nothing."""
         self.queue.put(None)
         self.closing.set()
-        self.thread.join(_CLOSE_WITHIN)
-        if self.thread.is_alive():
-            log.warning("loggers.%s did not finish within %.0f s; it is left behind", self.label, _CLOSE_WITHIN)
-        self.thread = None
+
+    def end(self, within: float) -> None:
+        """Let what is left be written for so many seconds, then leave it behind; a second call does nothing."""
+        thread, self.thread = self.thread, None
+        if thread is None:
+            return
+        self.ask_to_end()
+        try:
+            thread.join(within)
+            if thread.is_alive():
+                self.out_of_time = f"did not finish within {within:.0f} s"
+                self.abandon()
+                # What the thread waited for has ended: it comes back to keep its rows, and says what became of them.
+                thread.join(_KEEP_WITHIN if self.rescue is not None else 0.0)
+            if thread.is_alive():
+                log.warning("loggers.%s %s; it is left behind", self.label, self.out_of_time)
+                self.abandon()
+        except BaseException:  # Another Ctrl-C: now it must be quick, and nothing may hold up the process's exit.
+            self.abandon()
+            raise
+
+    def abandon(self) -> None:
+        """End what the place runs beside this process."""
+        if self.rescue is not None:
+            self.rescue.end()
 
     def _flush(self, state: State) -> None:
         self.written = int(state.timestamp.batch)
@@ -108,19 +147,38 @@ class SteadfastLogger(LoggerDestination):
                     destination.close()
                     return
                 if warned:
-                    log.info("loggers.%s works again; nothing of the last %d rows is lost", self.label, _KEPT_ROWS)
+                    log.info("loggers.%s works again, and has the rows that waited", self.label)
                     warned, wait = False, self.retry_seconds
+            except Unsent as unsent:
+                log.warning("loggers.%s: %s", self.label, unsent)
+                return
             except (Exception, SystemExit) as error:  # whatever a service or its package raises
+                while self.out_of_time and not ended:
+                    ended = self._collect(rows)
                 if ended:
-                    log.warning("loggers.%s: %d rows were not written: %s", self.label, len(rows), _short(error))
+                    self._give_up(rows, self.out_of_time or f"failed ({_short(error)})")
                     return
                 if not warned:
                     log.warning("loggers.%s failed, training goes on without it: %s", self.label, _short(error))
                     warned = True
                 destination = None
+                self.abandon()  # The next attempt begins anew.
                 del rows[:-_KEPT_ROWS]
                 self.closing.wait(wait)
                 wait = min(2 * wait, _LAST_RETRY_SECONDS)
+
+    def _give_up(self, rows: list[Row], why: str) -> None:
+        if not rows:
+            kept = "what it had not sent yet is lost there"
+        elif self.rescue is None:
+            kept = f"{len(rows)} rows were not written"
+        else:
+            try:
+                self.rescue.end()
+                kept = f"{len(rows)} rows are kept: {self.rescue.keep(self.run, rows)}"
+            except (Exception, SystemExit) as error:
+                kept = f"{len(rows)} rows were not written, nor kept ({_short(error)})"
+        log.warning("loggers.%s %s; %s; metrics.jsonl has everything", self.label, why, kept)
 
     def _collect(self, rows: list[Row]) -> bool:
         """Wait for a row and take all that are there; whether they were the last."""
@@ -131,6 +189,29 @@ class SteadfastLogger(LoggerDestination):
                 return False
             row = self.queue.get()
         return True
+
+
+@contextmanager
+def ended_early(loggers: Sequence[LoggerDestination], within: float = _END_EARLY_WITHIN) -> Iterator[None]:
+    """When a run ends before its time, let its loggers end before the process does.
+
+    Composer closes them at exit, after what their packages do there: wandb waits for its service, without end.
+    """
+    try:
+        yield
+    except BaseException:
+        steadfast = [logger for logger in loggers if isinstance(logger, SteadfastLogger)]
+        for logger in steadfast:
+            logger.ask_to_end()
+        deadline = time.monotonic() + within
+        try:
+            for logger in steadfast:
+                logger.end(max(0.0, deadline - time.monotonic()))
+        except BaseException:
+            for logger in steadfast:
+                logger.abandon()
+            raise
+        raise
 
 
 def _finite(metrics: dict[str, float]) -> dict[str, float]:

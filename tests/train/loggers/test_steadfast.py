@@ -50,9 +50,15 @@ def state(batch: int) -> Any:
     return SimpleNamespace(timestamp=SimpleNamespace(batch=batch))
 
 
-def logged(opener: Callable[[RunInfo], Destination], batches: int, pause: float = 0.0, retry: float = 0.01) -> None:
+def logged(
+    opener: Callable[[RunInfo], Destination],
+    batches: int,
+    pause: float = 0.0,
+    retry: float = 0.01,
+    within: float = 60.0,
+) -> None:
     """A run of so many batches that logs its loss."""
-    logger = SteadfastLogger("place", opener, RUN, retry_seconds=retry)
+    logger = SteadfastLogger("place", opener, RUN, retry_seconds=retry, close_within=within)
     logger.init(state(0), None)  # pyright: ignore
     for batch in range(1, batches + 1):
         logger.log_metrics({"loss": 1.0 / batch, "bad": float("nan")})
@@ -87,7 +93,7 @@ def test_a_place_that_is_gone_for_good_costs_the_rows_and_nothing_else(caplog: p
     memory = Memory(failures=10**6)
     logged(memory.open, 5)
     assert memory.rows == []
-    assert "rows were not written: ConnectionError: no such host" in caplog.text
+    assert "loggers.place failed (ConnectionError: no such host); 5 rows were not written; metrics.jsonl" in caplog.text
 
 
 def test_a_place_that_exits_the_process_does_not(caplog: pytest.LogCaptureFixture) -> None:
@@ -98,10 +104,7 @@ def test_a_place_that_exits_the_process_does_not(caplog: pytest.LogCaptureFixtur
     assert "loggers.place" in caplog.text
 
 
-def test_a_place_that_hangs_does_not_hold_training_and_is_left_behind(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(steadfast, "_CLOSE_WITHIN", 0.2)
+def test_a_place_that_hangs_does_not_hold_training_and_is_left_behind(caplog: pytest.LogCaptureFixture) -> None:
     never = threading.Event()
 
     def hangs(run: RunInfo) -> Destination:
@@ -109,7 +112,7 @@ def test_a_place_that_hangs_does_not_hold_training_and_is_left_behind(
         return Memory()
 
     began = time.monotonic()
-    logged(hangs, 1000)
+    logged(hangs, 1000, within=0.2)
     assert time.monotonic() - began < 5
     assert "did not finish within" in caplog.text
     never.set()
