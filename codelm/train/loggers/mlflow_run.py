@@ -1,6 +1,7 @@
 """MLflow: a tracking server, or a folder of files."""
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,17 @@ from codelm.train.loggers.destination import Destination, Opener, Row, RunInfo
 _BATCH = 900
 """Metrics in a request; the server takes 1,000."""
 _LONGEST = 500
+_NOT_IN_A_NAME = re.compile(r"[^-\w. :/]")
 
 
 class _Run:
     def __init__(self, section: MlflowSection, folder: Path, run: RunInfo) -> None:
-        import mlflow  # pyright: ignore[reportMissingImports]
+        # mlflow 3 reports its use when it is imported, wherever it keeps the run.
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        from mlflow.entities import Metric  # pyright: ignore[reportMissingImports]
         from mlflow.tracking import MlflowClient  # pyright: ignore[reportMissingImports]
 
-        self.entities: Any = mlflow.entities  # pyright: ignore[reportAttributeAccessIssue]  loaded with tracking
+        self.metric: Any = Metric
         uri = section.tracking_uri or (folder / "mlflow").resolve().as_uri()
         if uri.startswith("file:"):
             # mlflow 3 asks for it; a folder of files needs no database, and mlflow-skinny has none.
@@ -28,7 +32,7 @@ class _Run:
 
     def write(self, rows: list[Row]) -> None:
         metrics = [
-            self.entities.Metric(name, value, int(1000 * row.seconds), row.batch)
+            self.metric(_allowed(name), value, int(1000 * row.seconds), row.batch)
             for row in rows
             for name, value in row.metrics.items()
         ]
@@ -36,8 +40,9 @@ class _Run:
             self.client.log_batch(self.id, metrics=metrics[start : start + _BATCH])
         for row in rows:
             for name, table in row.tables.items():
-                columns = {column: [cells[place] for cells in table.rows] for place, column in enumerate(table.columns)}
-                self.client.log_table(self.id, columns, f"{name}/batch_{row.batch}.json")
+                # As its log_table writes them, which needs pandas.
+                content = {"columns": table.columns, "data": table.rows}
+                self.client.log_dict(self.id, content, f"{_allowed(name)}/batch_{row.batch}.json")
 
     def close(self) -> None:
         self.client.set_terminated(self.id)
@@ -53,7 +58,7 @@ class _Run:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(made)
         for name, value in _flat(run.config):
-            self.client.log_param(made, name, str(value)[:_LONGEST])
+            self.client.log_param(made, _allowed(name), str(value)[:_LONGEST])
         return made
 
 
@@ -64,6 +69,11 @@ def mlflow_run(section: MlflowSection, folder: Path) -> Opener:
         return _Run(section, folder, run)
 
     return open_
+
+
+def _allowed(name: str) -> str:
+    """The name as mlflow takes it: one refused metric would keep all others out. TensorBoard writes `_` too."""
+    return _NOT_IN_A_NAME.sub("_", name)
 
 
 def _flat(fields: Any, above: str = "") -> Iterator[tuple[str, Any]]:
