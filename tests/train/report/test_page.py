@@ -122,3 +122,13 @@ def test_a_row_that_came_late_stands_in_its_place(tmp_path: Path) -> None:
     rows: list[dict] = [{"batch": 5, "eval/x": 2.0}, {"batch": 3, "eval/x": 1.0}]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert "2.0000" in write_report(tmp_path).read_text()
+
+
+def test_code_evaluation_is_a_curve_of_each_score_and_a_table_of_the_newest_values(tmp_path: Path) -> None:
+    score = "eval/humaneval/pass@1"
+    rows: list[dict] = [{"batch": 10, score: 0.5, "eval/humaneval/problems": 4}, {"batch": 3000, score: 0.25}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    _, _, evaluation = write_report(tmp_path).read_text().partition("<h2>Evaluation</h2>")
+    assert "<td>humaneval/pass@1</td><td>3,000</td><td>0.2500</td>" in evaluation
+    assert "<td>humaneval/problems</td><td>10</td><td>4.0000</td>" in evaluation
+    assert evaluation.count("<polyline") == 1
