@@ -72,7 +72,7 @@ def mlflow_run(section: MlflowSection, folder: Path) -> Opener:
 
 
 def _allowed(name: str) -> str:
-    """The name as mlflow takes it: one refused metric would keep all others out. TensorBoard writes `_` too."""
+    """The name as mlflow takes it: one that it refuses would keep all others out."""
     return _NOT_IN_A_NAME.sub("_", name)
 
 
