@@ -13,6 +13,7 @@ from codelm.train.optim import lionw
 from codelm.train.optim.lionw import LionW
 
 RECORDED = Path(__file__).with_name("reference") / "decoupled_lionw.safetensors"
+FUSES_PRODUCT_AND_SUM = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
 
 
 def weights(seed: int = 0) -> list[torch.nn.Parameter]:
@@ -48,8 +49,10 @@ def test_it_is_bitwise_the_recorded_decoupled_lionw() -> None:
         optimizer.step()
     for name, parameter in zip(names, parameters, strict=True):
         assert torch.equal(parameter, recorded[f"{name}/end"])
-        # Processors differ in whether they round between the product and the sum.
-        torch.testing.assert_close(optimizer.state[parameter]["exp_avg"], recorded[f"{name}/momentum"])
+        momentum = optimizer.state[parameter]["exp_avg"]
+        torch.testing.assert_close(momentum, recorded[f"{name}/momentum"], rtol=0, atol=1e-7)
+        # The record is from a processor that does not round between product and sum; those of other kinds do.
+        assert torch.equal(momentum, recorded[f"{name}/momentum"]) or not FUSES_PRODUCT_AND_SUM
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.1])
