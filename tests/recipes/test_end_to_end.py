@@ -132,6 +132,14 @@ def test_training_logs_validation_and_code_evaluation(trained: Path) -> None:
     assert any("eval/humaneval/pass@1" in row for row in rows)
 
 
+def test_the_last_checkpoint_has_a_model_card(trained: Path) -> None:
+    assert (trained / "latest").resolve().name == "ba000060"
+    card = (trained / "latest" / "README.md").read_text()
+    assert "# quickstart\n" in card
+    assert "Run `quickstart`: 60 batches, 61,440 tokens" in card
+    assert "| bits per byte, python |" in card
+
+
 def test_the_checkpoint_is_evaluated_on_humaneval(prepared: Path, trained: Path) -> None:
     out = prepared / "eval"
     printed = succeed(
