@@ -16,6 +16,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from codelm.config.train import TrainConfig
 from codelm.train.build import build_pieces
 from codelm.train.composer_model import ComposerCausalLM
+from codelm.train.optim import lionw
 from codelm.train.optim.gradients import clip_norm, clip_value, global_norm, gradients_of
 from codelm.train.optim.lionw import LionW
 from codelm.train.run import train
@@ -58,20 +59,34 @@ def give(model: Uneven, step: int) -> None:
         parameter.grad = gradient if sharding is None else distribute_tensor(gradient, *sharding)
 
 
-def tensors(mesh: DeviceMesh) -> dict[str, Any]:
-    """LionW, norms and clipping on shards, held against the same on whole tensors."""
+def steps(mesh: DeviceMesh, as_on_gpus: bool = False) -> dict[str, Any]:
+    """LionW on shards, held against the same on whole tensors.
+
+    Args:
+        as_on_gpus: the shards move by the calls for many tensors at once, two of these tensors at most.
+    """
     plain, parts = Uneven(), sharded(mesh)
     optimizers = [LionW(model.parameters(), lr=1e-2, weight_decay=0.1) for model in (plain, parts)]
+    host, bucket = lionw._HOST, lionw._GPU_BUCKET
     for step in range(6):
         for model, optimizer in zip((plain, parts), optimizers, strict=True):
             give(model, step)
+            if as_on_gpus and model is parts:
+                lionw._HOST, lionw._GPU_BUCKET = "none", 13
             optimizer.step()
+            lionw._HOST, lionw._GPU_BUCKET = host, bucket
     momenta = [[state["exp_avg"] for state in optimizer.state.values()] for optimizer in optimizers]
-    found: dict[str, Any] = {
+    return {
         "weights": same(whole([*parts.parameters()]), [*plain.parameters()]),
         "momenta": same(whole(momenta[1]), momenta[0]),
         "momenta are sharded": all(isinstance(momentum, DTensor) for momentum in momenta[1]),
     }
+
+
+def norms(mesh: DeviceMesh) -> dict[str, Any]:
+    """Norms and clipping on shards, held against the same on whole tensors."""
+    plain, parts = Uneven(), sharded(mesh)
+    found: dict[str, Any] = {}
     clips: dict[str, Callable[[list[Tensor], float], None]] = {
         "norm": lambda of, norm: clip_norm(of, norm, 0.5),
         "value": lambda of, norm: clip_value(of, 0.5),
@@ -80,8 +95,8 @@ def tensors(mesh: DeviceMesh) -> dict[str, Any]:
         for model in (plain, parts):
             give(model, 9)
         theirs, mine = gradients_of(plain.parameters()), gradients_of(parts.parameters())
-        norms = float(global_norm(theirs)), float(global_norm(mine))
-        clip(mine, norms[1])
+        measured = float(global_norm(theirs)), float(global_norm(mine))
+        clip(mine, measured[1])
         reference = Uneven()
         give(reference, 9)
         if kind == "norm":
@@ -90,7 +105,7 @@ def tensors(mesh: DeviceMesh) -> dict[str, Any]:
             torch.nn.utils.clip_grad_value_(reference.parameters(), 0.5)
         close = [torch.allclose(a, b) for a, b in zip(whole(mine), gradients_of(reference.parameters()), strict=True)]
         found[f"clipped by {kind}"] = all(close)
-        found[f"norms for {kind}"] = norms
+        found[f"norms for {kind}"] = measured
     return found
 
 
@@ -125,9 +140,13 @@ def main() -> None:
     settings: dict[str, Any] = json.loads(Path(sys.argv[1]).read_text())
     root = Path(settings["save_folder"])
     dist.initialize_dist("cpu")
+    meshes = {
+        "fsdp": init_device_mesh("cpu", (2,)),
+        "hsdp": init_device_mesh("cpu", (2, 1), mesh_dim_names=("replicate", "shard")),
+    }
     found: dict[str, Any] = {
-        "fsdp": tensors(init_device_mesh("cpu", (2,))),
-        "hsdp": tensors(init_device_mesh("cpu", (2, 1), mesh_dim_names=("replicate", "shard"))),
+        kind: {"steps": steps(mesh), "steps as on GPUs": steps(mesh, as_on_gpus=True), **norms(mesh)}
+        for kind, mesh in meshes.items()
     }
     for kind, changes in {"ddp": {}, "fsdp2": {"fsdp_config": {}}}.items():
         spoil(float("nan"), rows_of(settings, 2), rank=1)
