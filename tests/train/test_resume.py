@@ -3,14 +3,16 @@
 import importlib.util
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from codelm.config.train import TrainConfig
 from codelm.data.reading.shard_reader import ShardReader
+from codelm.data.reading.stream import HeldOutDataset, MixtureDataset
 from codelm.errors import CheckpointError, CodelmError, ConfigError
 from codelm.train import run
 from codelm.train.run import dry_run, train
@@ -32,6 +34,39 @@ def as_if_killed_after(whole: Path, batch: int, copy: Path) -> Path:
         if int(folder.name[2:]) > batch:
             shutil.rmtree(folder)
     return copy
+
+
+def test_resuming_reads_no_sample_but_those_of_the_batches_to_come(
+    train_config: Make, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Composer's spinning reads a batch of each held-out set; of the training data none, whose dataset has a state."""
+    settings = {
+        "train_data": {"path": str(corpus), "mixture": {"c": 1.0}, "streams": {"c": {"limit": 12}}},
+        "global_train_batch_size": 4,
+        "device_train_microbatch_size": 4,
+        "max_duration": "8ba",
+        "save_num_checkpoints_to_keep": 99,
+        "save_interval": "1ba",
+    }
+    positions: list[int] = []
+    held_out: list[int] = []
+    usual, usual_held_out = MixtureDataset.__getitems__, HeldOutDataset.__getitem__
+
+    def watched(self: MixtureDataset, wanted: Sequence[int]) -> list[torch.Tensor]:
+        positions.extend(wanted)
+        return usual(self, wanted)
+
+    def watched_held_out(self: HeldOutDataset, index: int) -> torch.Tensor:
+        held_out.append(index)
+        return usual_held_out(self, index)
+
+    train(train_config(save_folder=str(tmp_path / "whole"), **settings))
+    monkeypatch.setattr(MixtureDataset, "__getitems__", watched)
+    monkeypatch.setattr(HeldOutDataset, "__getitem__", watched_held_out)
+    # In the middle of the third epoch of three batches.
+    train(train_config(save_folder=str(as_if_killed_after(tmp_path / "whole", 7, tmp_path / "killed")), **settings))
+    assert positions == [28, 29, 30, 31]
+    assert held_out == [0, 1, 2, 3] * 2, "one evaluation of two languages, at the end"
 
 
 def test_epochs_of_three_batches_go_on_the_same_from_their_middle_and_their_end(
