@@ -102,8 +102,8 @@ class Retention:
         for link, kept in {LATEST: found[-1] if found else None, BEST: best}.items():
             if kept is not None:
                 point(link, self._path(kept.batch))
-            else:
-                (self.save_folder / link).unlink(missing_ok=True)
+            elif (self.save_folder / link).is_symlink():
+                (self.save_folder / link).unlink()
         if self.uploader is not None:
             self.uploader.take_back_to(self.trusted)
         return self._path(found[-1].batch) if found else None
