@@ -1,12 +1,15 @@
 """What several ranks do in one launch: `composer -n N ranks.py SETTINGS.json RUNS.json OUT.json`.
 
 Trains each of the named runs with plain SGD, which hides nothing, and writes for each the losses, the norms that
-gradient clipping measured, and digests of the first and the last weights.
+gradient clipping measured, digests of the first and the last weights, and each rank's microbatch. The key
+`second_rank` of a run says what the second rank lacks while that is searched for.
 """
 
+import contextlib
 import hashlib
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +26,8 @@ from codelm.train import run
 from codelm.train.callbacks.guard import GradientGuard
 from codelm.train.checkpoints import weights
 from codelm.train.models import build_model
-from codelm.train.parallel import fsdp
+from codelm.train.parallel import fsdp, microbatch
+from codelm.train.parallel.memory import HostMemory
 
 
 def digest(model: torch.nn.Module) -> str:
@@ -41,6 +45,31 @@ def digest(model: torch.nn.Module) -> str:
     return found.hexdigest()
 
 
+@contextlib.contextmanager
+def search_where_the_second_rank(lacks: str | None) -> Iterator[None]:
+    """A pass takes every rank a second, whatever its size; the second rank has no memory, or is slow, or fails."""
+    if lacks is None:
+        yield
+        return
+    one_pass, limit = microbatch._one_pass, HostMemory.limit
+    lacks = lacks if dist.get_global_rank() == 1 else ""
+
+    def passing(state: Any, model: Any, batch: dict[str, torch.Tensor]) -> float:
+        one_pass(state, model, batch)
+        size = len(batch["input_ids"])
+        if lacks == "room for four" and size == 4:
+            raise torch.OutOfMemoryError("no room for four")
+        return float(size**2) if lacks == "time" else 1.0
+
+    microbatch._one_pass = passing
+    if lacks == "memory":
+        HostMemory.limit = lambda self: 0
+    try:
+        yield
+    finally:
+        microbatch._one_pass, HostMemory.limit = one_pass, limit
+
+
 def trained(settings: dict[str, Any], folder: Path, changes: dict[str, Any]) -> dict[str, Any]:
     """One run; settings that `changes` does not name stay."""
     record: dict[str, Any] = {"norms": [], "first": "", "last": "", "held": 0}
@@ -53,6 +82,7 @@ def trained(settings: dict[str, Any], folder: Path, changes: dict[str, Any]) -> 
 
     def fitting(self: Trainer, *args: Any, **kwargs: Any) -> None:
         record["first"] = digest(self.state.model)
+        record["microbatches"] = dist.all_gather_object(self.state.device_train_microbatch_size)
         record["held"] = sum(
             (p.to_local() if isinstance(p, DTensor) else p).numel() for p in self.state.model.parameters()
         )
@@ -64,9 +94,10 @@ def trained(settings: dict[str, Any], folder: Path, changes: dict[str, Any]) -> 
 
     GradientGuard._norm, Trainer.fit, run.build_optimizer = measuring, fitting, sgd  # pyright: ignore
     try:
-        record["checkpoint"] = str(
-            run.train(TrainConfig.model_validate({**settings, **changes, "save_folder": str(folder)}))
-        )
+        with search_where_the_second_rank(changes.pop("second_rank", None)):
+            record["checkpoint"] = str(
+                run.train(TrainConfig.model_validate({**settings, **changes, "save_folder": str(folder)}))
+            )
     finally:
         GradientGuard._norm, Trainer.fit, run.build_optimizer = measure, fit, build
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

@@ -21,6 +21,8 @@ SAME = {
     "algorithms": {"gradient_clipping": None},
 }
 ACCUMULATED = {"global_train_batch_size": 8, "device_train_microbatch_size": 2}
+# What the second rank lacks in the search for a microbatch of up to four samples, and what is found then.
+LACKING = {"nothing": 4, "memory": 1, "time": 1, "room for four": 2}
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +88,16 @@ def two(train: Train, one: Found, llama: dict[str, Any]) -> Found:
         "llama_full": {**SAME, "model": llama, "fsdp_config": FULL},
         "full_auto": {**ACCUMULATED, "fsdp_config": FULL, "device_train_microbatch_size": "auto"},
     }
+    for lacking in LACKING:
+        runs[lacking] = {**runs["ddp_auto"], "second_rank": lacking}
     return train(2, runs)
+
+
+@pytest.mark.world_size(2)
+@pytest.mark.parametrize("lacking", LACKING)
+def test_ranks_agree_on_the_microbatch_of_the_one_that_can_do_least(two: Found, lacking: str) -> None:
+    assert two[lacking]["microbatches"] == [LACKING[lacking]] * 2
+    assert two["ddp"]["microbatches"] == [1, 1]
 
 
 @pytest.mark.world_size(2)
