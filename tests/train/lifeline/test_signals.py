@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from codelm.config.train import TrainConfig
 from codelm.train import run
 from codelm.train.checkpoints import save as saving
 from codelm.train.checkpoints.folder import newest_checkpoint
+from codelm.train.lifeline.sentinel import AGREE_SECONDS
 
 Make = Callable[..., TrainConfig]
 
@@ -121,3 +123,39 @@ def test_one_ranks_signal_at_a_roll_back_ends_both(launch: Any, small: dict[str,
     assert "Traceback" not in ended.output
     assert (Path(small["save_folder"]) / "latest").resolve().name == "ba000004"
     assert launch(small).code == 0
+
+
+def state_of(pid: int) -> str:
+    """The letter of a process's state; Z where it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "Z"
+
+
+def seconds_until(pid: int, state: str, patience: float = 60.0) -> float:
+    began = time.monotonic()
+    while state_of(pid) != state:
+        assert time.monotonic() - began < patience, f"{pid} is still {state_of(pid)}"
+        time.sleep(0.05)
+    return time.monotonic() - began
+
+
+@pytest.mark.world_size(2)
+def test_where_a_rank_does_not_answer_the_other_leaves_without_a_save(launch: Any, small: dict[str, Any]) -> None:
+    """It could wait for the end of the batch for ever, or for the scheduler's SIGKILL."""
+    launch.begin(small, {"kind": "stop itself", "ranks": [1], "batch": 6})
+    _, first, second = launch.pids()
+    try:
+        seconds_until(second, "T")
+        os.kill(first, signal.SIGTERM)
+        seconds = seconds_until(first, "Z", patience=AGREE_SECONDS + 10)
+    finally:
+        launch.kill([second])  # The launcher waits for it half a minute.
+    ended = launch.end()
+    assert seconds > AGREE_SECONDS - 1
+    assert ended.code == 143
+    assert "not every rank answers: leaving without a save; the last checkpoint is good" in ended.output
+    newest = newest_checkpoint(Path(small["save_folder"]))
+    assert newest is not None
+    assert newest.name == "ba000004"
