@@ -5,6 +5,7 @@ numbers in test_run.py, torn checkpoints and other numbers of ranks in checkpoin
 that fail in loggers/, Lion on sharded weights in optim/.
 """
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import composer.trainer.trainer as composer_trainer
 import pytest
 import torch
 from composer import Trainer
+from composer.cli import launcher
 from composer.core import Precision
 from composer.utils import FSDPConfig, collect_env
 from torch.distributed.tensor import DTensor
@@ -173,3 +175,42 @@ def test_gloo_of_torch_2_7_sums_where_fsdp2_averages(tmp_path: Path) -> None:
     for rank in ranks:
         _, errors = rank.communicate(timeout=300)
         assert rank.returncode == 0, errors
+
+
+ARGUMENTS = ["run_name=mine", "save_folder=runs/${run_name}", "load_path=${oc.env:CODELM_PLACE}/x", "tokenizer.path=$A"]
+READ = """
+import json, sys
+from codelm.config import load_config
+config = load_config("train", sys.argv[2], sys.argv[3:])
+json.dump([config.save_folder, config.load_path, config.tokenizer.path], open(sys.argv[1], "w"))
+"""
+
+
+def test_the_launcher_fills_in_variables_of_the_environment_and_leaves_our_references_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, train_settings: dict[str, Any]
+) -> None:
+    """On each rank for itself, before we see them: `$RANK` is another number on each."""
+    monkeypatch.setenv("CODELM_PLACE", "there")
+    monkeypatch.setenv("A", "expanded")
+    (tmp_path / "read.py").write_text(READ)
+    (tmp_path / "run.yaml").write_text(json.dumps(train_settings))
+    by_hand = load_config("train", str(tmp_path / "run.yaml"), ARGUMENTS)
+    assert [by_hand.save_folder, by_hand.load_path, by_hand.tokenizer.path] == ["runs/mine", "there/x", "$A"]
+    processes: dict[int, subprocess.Popen] = {}
+    launcher._launch_processes(
+        nproc=1,
+        world_size=1,
+        base_rank=0,
+        node_rank=0,
+        master_addr="127.0.0.1",
+        master_port=1,
+        module_mode=False,
+        command_mode=False,
+        training_script=str(tmp_path / "read.py"),
+        stdout_file_format="",
+        stderr_file_format=None,
+        training_script_args=[str(tmp_path / "found.json"), str(tmp_path / "run.yaml"), *ARGUMENTS],
+        processes=processes,
+    )
+    assert processes[0].wait(timeout=120) == 0
+    assert json.loads((tmp_path / "found.json").read_text()) == ["runs/mine", "there/x", "expanded"]
