@@ -323,6 +323,11 @@ def test_a_flood_of_problems_is_cut(write, problems):
             "save_folder: `runs/{run_name}` has braces, which Composer would fill in; write ${run_name} for the run's"
             " name",
         ),
+        (
+            "callbacks.hf_checkpointer={save_interval: 4ba, save_folder: 'hf/{rank}'}",
+            "callbacks.hf_checkpointer.save_folder: `hf/{rank}` has braces, which Composer would fill in; write"
+            " ${run_name} for the run's name",
+        ),
     ],
 )
 def test_extremes_that_would_break_a_run_later_are_refused_at_once(write, problems, argument, said):
