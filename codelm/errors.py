@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from codelm.console import is_rank_zero, prepare_streams, silence_stdout
-from codelm.interruption import BY_CTRL_C, BY_SIGTERM, leave_undisturbed, no_interruption_lost
+from codelm.interruption import BY_CTRL_C, BY_SIGTERM, heard, leave_undisturbed, no_interruption_lost, noting_ctrl_c
 
 
 class CodelmError(Exception):
@@ -72,9 +72,13 @@ def exit_on_error(main: Callable[[], None]) -> Callable[[], None]:
     def guarded() -> None:
         try:
             prepare_streams()
-            with no_interruption_lost():
+            with noting_ctrl_c(), no_interruption_lost():
                 main()
-        except CodelmError as error:
+        except (CodelmError, ImportError) as error:
+            if (code := heard()) is not None:
+                _leave_at(code)
+            if isinstance(error, ImportError):
+                raise
             _fail(error)
         except OSError as error:
             if isinstance(error, BrokenPipeError) and _nobody_reads_stdout():
@@ -83,22 +87,21 @@ def exit_on_error(main: Callable[[], None]) -> Callable[[], None]:
                 sys.exit(128 + signal.SIGPIPE)
             _fail(from_os_error(error))
         except KeyboardInterrupt:
-            _interrupted()
+            _leave_at(BY_CTRL_C)
         except SystemExit as error:
-            if error.code == BY_CTRL_C:  # Composer's handler exits so
-                _interrupted()
-            if error.code == BY_SIGTERM:
-                leave_undisturbed(BY_SIGTERM)
+            if error.code in (BY_CTRL_C, BY_SIGTERM):  # Composer's handler exits so
+                _leave_at(int(error.code))
             raise
 
     return guarded
 
 
-def _interrupted() -> NoReturn:
-    leave_undisturbed(BY_CTRL_C)
-    if is_rank_zero():
+def _leave_at(code: int) -> NoReturn:
+    """End as a signal asked; SIGTERM's handler has said its word."""
+    leave_undisturbed(code)
+    if code == BY_CTRL_C and is_rank_zero():
         print("\ninterrupted", file=sys.stderr, flush=True)
-    sys.exit(BY_CTRL_C)
+    sys.exit(code)
 
 
 def _nobody_reads_stdout() -> bool:

@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import NoReturn
 
 from codelm.console import say_at_once
@@ -13,20 +14,44 @@ from codelm.console import say_at_once
 BY_CTRL_C = 128 + signal.SIGINT
 BY_SIGTERM = 128 + signal.SIGTERM
 _SENT_AGAIN_AFTER = 0.05  # seconds
+_heard: list[int] = []
 
 
 def end_in_order_on_sigterm() -> None:
     """From now on SIGTERM (a scheduler's, `timeout`'s) ends the process as Ctrl-C does: one word, exit code 143."""
-    said = False
 
-    def end(*_: object) -> NoReturn:
-        nonlocal said
-        if not said:
-            said = True
+    def end(number: int, _: object) -> NoReturn:
+        if number not in _heard:
             say_at_once("\nterminated\n")
+        _heard.append(number)
         sys.exit(BY_SIGTERM)
 
     signal.signal(signal.SIGTERM, end)
+
+
+@contextmanager
+def noting_ctrl_c() -> Iterator[None]:
+    """Remember a Ctrl-C besides raising it: C code that imports something makes an ImportError of what is raised."""
+    _heard.clear()
+    ours = threading.current_thread() is threading.main_thread()
+    ours = ours and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if ours:
+        signal.signal(signal.SIGINT, _noted)
+    try:
+        yield
+    finally:
+        if ours and signal.getsignal(signal.SIGINT) is _noted:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _noted(number: int, frame: FrameType | None) -> NoReturn:
+    _heard.append(number)
+    signal.default_int_handler(number, frame)
+
+
+def heard() -> int | None:
+    """The exit code of the signal that was heard last, whatever became of what it raised."""
+    return 128 + _heard[-1] if _heard else None
 
 
 def leave_undisturbed(code: int) -> None:

@@ -191,6 +191,31 @@ main()
     assert (process.returncode, said) == (code, f"\n{word}\n")
 
 
+@pytest.mark.parametrize(("sent", "code", "word"), [("SIGINT", 130, "interrupted"), ("SIGTERM", 143, "terminated")])
+@pytest.mark.parametrize("kind", ["ImportError('datetime')", "DataError('no reader')"])
+def test_a_signal_of_which_an_import_makes_another_error_is_none_the_less_one(
+    sent: str, code: int, word: str, kind: str
+) -> None:
+    """As numpy's C code does: `PyCapsule_Import could not import module "datetime"`."""
+    program = f"""
+import os, signal
+from codelm.errors import DataError, exit_on_error
+from codelm.interruption import end_in_order_on_sigterm
+
+@exit_on_error
+def main():
+    end_in_order_on_sigterm()
+    try:
+        os.kill(os.getpid(), signal.{sent})
+    except BaseException:
+        raise {kind} from None
+
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", f"\n{word}\n")
+
+
 def test_what_else_a_finaliser_raises_is_said_as_ever(monkeypatch) -> None:
     class Broken:
         def __del__(self) -> None:
