@@ -1,5 +1,6 @@
 """TensorBoard's event files."""
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ class _EventFiles:
     def __init__(self, folder: Path) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
+        _say_once()
         self.writer: Any = SummaryWriter(str(folder))
 
     def write(self, rows: list[Row]) -> None:
@@ -33,3 +35,17 @@ def tensorboard(folder: Path) -> Opener:
         return _EventFiles(folder)
 
     return open_
+
+
+def _say_once() -> None:
+    """Print no traceback when TensorBoard's own thread fails, as on a full disk: its next call raises the same here."""
+    before = threading.excepthook
+    if getattr(before, "says_once", False):
+        return
+
+    def hook(failed: threading.ExceptHookArgs) -> None:
+        if not type(failed.thread).__module__.startswith("tensorboard."):
+            before(failed)
+
+    hook.says_once = True  # pyright: ignore[reportFunctionMemberAccess]
+    threading.excepthook = hook
