@@ -52,6 +52,7 @@ class SteadfastLogger(LoggerDestination):
         self.thread: threading.Thread | None = None
         self.closing = threading.Event()
         self.out_of_time = ""
+        self.abandoned = False
 
     def init(self, state: State, logger: Logger) -> None:
         if dist.get_global_rank() == 0:
@@ -109,18 +110,24 @@ class SteadfastLogger(LoggerDestination):
             thread.join(within)
             if thread.is_alive():
                 self.out_of_time = f"did not finish within {within:.0f} s"
-                self.abandon()
+                self._end_what_runs_beside()
                 # What the thread waited for has ended: it comes back to keep its rows, and says what became of them.
                 thread.join(_KEEP_WITHIN if self.rescue is not None else 0.0)
             if thread.is_alive():
-                log.warning("loggers.%s %s; it is left behind", self.label, self.out_of_time)
+                log.warning(
+                    "loggers.%s %s; it is left behind; metrics.jsonl has everything", self.label, self.out_of_time
+                )
                 self.abandon()
         except BaseException:  # Another Ctrl-C: now it must be quick, and nothing may hold up the process's exit.
             self.abandon()
             raise
 
     def abandon(self) -> None:
-        """End what the place runs beside this process."""
+        """Write, keep and open nothing from here on."""
+        self.abandoned = True
+        self._end_what_runs_beside()
+
+    def _end_what_runs_beside(self) -> None:
         if self.rescue is not None:
             self.rescue.end()
 
@@ -134,7 +141,7 @@ class SteadfastLogger(LoggerDestination):
         destination: Destination | None = None
         rows: list[Row] = []
         wait, warned, ended = self.retry_seconds, False, False
-        while True:
+        while not self.abandoned:
             if not ended:
                 ended = self._collect(rows)
             try:
@@ -153,6 +160,8 @@ class SteadfastLogger(LoggerDestination):
                 log.warning("loggers.%s: %s", self.label, unsent)
                 return
             except (Exception, SystemExit) as error:  # whatever a service or its package raises
+                if self.abandoned:
+                    return
                 while self.out_of_time and not ended:
                     ended = self._collect(rows)
                 if ended:
@@ -162,7 +171,7 @@ class SteadfastLogger(LoggerDestination):
                     log.warning("loggers.%s failed, training goes on without it: %s", self.label, _short(error))
                     warned = True
                 destination = None
-                self.abandon()  # The next attempt begins anew.
+                self._end_what_runs_beside()  # The next attempt begins anew.
                 del rows[:-_KEPT_ROWS]
                 self.closing.wait(wait)
                 wait = min(2 * wait, _LAST_RETRY_SECONDS)

@@ -1,4 +1,4 @@
-"""From a process's start to its exit: wandb itself, with its service away, hanging or killed, holds up no run's end."""
+"""From a process's start to its exit: no service that is away, hangs or is killed holds up a run's end."""
 
 import contextlib
 import json
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import pytest
 
 _RUN = """
-    import logging, sys, time
+    import logging, os, signal, sys, threading, time
     from pathlib import Path
     from types import SimpleNamespace
 
@@ -44,7 +44,7 @@ _RUN = """
         while getattr(sys.modules.get("wandb"), "run", None) is None:
             time.sleep(0.1)
 
-    with ended_early([logger], within=3.0):
+    with ended_early([logger], within=float(sys.argv[4])):
         logger.init(None, None)
         batches(1, 10)
         if what == "kill":
@@ -55,6 +55,12 @@ _RUN = """
             opened()
             print("ready", flush=True)
             sys.stdin.readline()
+        elif what == "ask twice":
+            signal.signal(signal.SIGINT, lambda *_: sys.exit(130))
+            while "wandb" not in sys.modules:
+                time.sleep(0.1)
+            threading.Timer(3.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+            sys.exit(130)
         elif what == "exit":
             sys.exit(143)
         elif what == "raise":
@@ -78,10 +84,10 @@ def _environment(service: str) -> dict[str, str]:
     return {**kept, "WANDB_BASE_URL": service, "WANDB_API_KEY": "a" * 40, "WANDB_ERROR_REPORTING": "false"}
 
 
-def _ended(folder: Path, mode: str, what: str) -> _Ended:
+def _ended(folder: Path, mode: str, what: str, patience: float = 3.0) -> _Ended:
     began = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(_RUN), str(folder), mode, what],
+        [sys.executable, "-c", textwrap.dedent(_RUN), str(folder), mode, what, str(patience)],
         env=_environment("http://127.0.0.1:9"), capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     return _Ended(done.returncode, time.monotonic() - began, done.stdout, done.stderr)
@@ -140,6 +146,15 @@ def test_a_run_that_ends_before_its_time_waits_no_longer_and_keeps_its_code(
     assert ended.error.splitlines()[-1].startswith(last)
     assert "loggers.wandb did not finish within 3 s; 10 rows are kept: `wandb sync " in ended.error
     assert _batches(tmp_path) == [*range(1, 11)]
+
+
+def test_one_who_asks_again_waits_no_longer(tmp_path: Path) -> None:
+    ended = _ended(tmp_path, "online", "ask twice", patience=50.0)
+    assert (ended.code, ended.out) == (130, "")
+    assert ended.seconds < 40
+    assert "Traceback" not in ended.error
+    assert "loggers.wandb" not in ended.error
+    assert _batches(tmp_path) == []
 
 
 class _Service(BaseHTTPRequestHandler):
@@ -201,7 +216,7 @@ def test_what_a_service_that_hangs_has_not_taken_can_be_sent_later(
 ) -> None:
     address, handler = service
     process = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(_RUN), str(tmp_path), "online", "wait"],
+        [sys.executable, "-c", textwrap.dedent(_RUN), str(tmp_path), "online", "wait", "3.0"],
         env=_environment(address), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
@@ -222,3 +237,29 @@ def test_what_a_service_that_hangs_has_not_taken_can_be_sent_later(
     sync = [str(Path(sys.executable).with_name("wandb")), *said.split("`")[1].split()[1:]]
     subprocess.run(sync, env=_environment(address), check=True, capture_output=True, timeout=60)
     assert [row["batch"] for row in handler.history] == [*range(1, 21)]
+
+
+def test_a_disk_that_takes_no_events_costs_a_warning_and_no_traceback(tmp_path: Path) -> None:
+    script = """
+        import logging, resource, signal, sys
+        from pathlib import Path
+        from types import SimpleNamespace
+
+        from codelm.train.loggers.destination import RunInfo
+        from codelm.train.loggers.steadfast import SteadfastLogger
+        from codelm.train.loggers.tensorboard import tensorboard
+
+        logging.basicConfig(format="%(message)s")
+        logger = SteadfastLogger("tensorboard", tensorboard(Path(sys.argv[1])), RunInfo("a-run", {}), retry_seconds=0.1)
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+        logger.init(None, None)
+        logger.log_metrics({"loss": 1.0})
+        logger.batch_end(SimpleNamespace(timestamp=SimpleNamespace(batch=1)), None)
+        logger.post_close()
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
+    assert "Traceback" not in done.stderr
+    assert "loggers.tensorboard failed (OSError: [Errno 27] File too large); 1 rows were not written" in done.stderr
