@@ -24,6 +24,7 @@ _CLOSE_WITHIN = 60.0
 _END_EARLY_WITHIN = 20.0
 """Launchers and schedulers kill 30 s after they have asked."""
 _KEEP_WITHIN = 10.0
+_CALLED_EVERY = 2.0
 _AT_ONCE = 500
 
 
@@ -38,6 +39,7 @@ class SteadfastLogger(LoggerDestination):
         rescue: Rescue | None = None,
         retry_seconds: float = _FIRST_RETRY_SECONDS,
         close_within: float = _CLOSE_WITHIN,
+        keep_within: float = _KEEP_WITHIN,
     ) -> None:
         self.label = label
         self.run = run
@@ -45,6 +47,7 @@ class SteadfastLogger(LoggerDestination):
         self.rescue = rescue
         self.retry_seconds = retry_seconds
         self.close_within = close_within
+        self.keep_within = keep_within
         self.pending: dict[str, float] = {}
         self.tables: dict[str, Table] = {}
         self.written = 0
@@ -52,6 +55,8 @@ class SteadfastLogger(LoggerDestination):
         self.thread: threading.Thread | None = None
         self.closing = threading.Event()
         self.out_of_time = ""
+        self.turn = threading.Lock()
+        self.is_back = False
         self.abandoned = False
 
     def init(self, state: State, logger: Logger) -> None:
@@ -110,9 +115,7 @@ class SteadfastLogger(LoggerDestination):
             thread.join(within)
             if thread.is_alive():
                 self.out_of_time = f"did not finish within {within:.0f} s"
-                self._end_what_runs_beside()
-                # What the thread waited for has ended: it comes back to keep its rows, and says what became of them.
-                thread.join(_KEEP_WITHIN if self.rescue is not None else 0.0)
+                self._call_back(thread)
             if thread.is_alive():
                 log.warning(
                     "loggers.%s %s; it is left behind; metrics.jsonl has everything", self.label, self.out_of_time
@@ -121,6 +124,18 @@ class SteadfastLogger(LoggerDestination):
         except BaseException:  # Another Ctrl-C: now it must be quick, and nothing may hold up the process's exit.
             self.abandon()
             raise
+
+    def _call_back(self, thread: threading.Thread) -> None:
+        """End what the thread waits for, so that it comes back to keep its rows and says what became of them."""
+        deadline = time.monotonic() + (self.keep_within if self.rescue is not None else 0.0)
+        while True:
+            # More than once: it may just be starting what it will wait for. But not what it keeps the rows with.
+            with self.turn:
+                if not self.is_back:
+                    self._end_what_runs_beside()
+            thread.join(max(0.0, min(_CALLED_EVERY, deadline - time.monotonic())))
+            if not thread.is_alive() or time.monotonic() >= deadline:
+                return
 
     def abandon(self) -> None:
         """Write, keep and open nothing from here on."""
@@ -177,6 +192,8 @@ class SteadfastLogger(LoggerDestination):
                 wait = min(2 * wait, _LAST_RETRY_SECONDS)
 
     def _give_up(self, rows: list[Row], why: str) -> None:
+        with self.turn:
+            self.is_back = True
         if not rows:
             kept = "what it had not sent yet is lost there"
         elif self.rescue is None:

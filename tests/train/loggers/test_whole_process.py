@@ -30,9 +30,12 @@ _RUN = """
     logging.basicConfig(format="%(message)s")
     folder, mode, what = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
     section = WandbSection(project="p", mode=mode)
+    # What is to be late is late in seconds; what is not may take its time on a busy machine.
+    late = mode == "online"
     logger = SteadfastLogger(
-        "wandb", wandb_run(section, folder, finish_seconds=1.0), RunInfo("a-run", {"seed": 17}),
-        wandb_rescue(section, folder), retry_seconds=0.1, close_within=3.0,
+        "wandb", wandb_run(section, folder, finish_seconds=1.0 if late else 60.0), RunInfo("a-run", {"seed": 17}),
+        wandb_rescue(section, folder), retry_seconds=0.1,
+        close_within=3.0 if late else 60.0, keep_within=60.0,
     )
 
     def batches(first, last):
@@ -88,7 +91,7 @@ def _ended(folder: Path, mode: str, what: str, patience: float = 3.0) -> _Ended:
     began = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(_RUN), str(folder), mode, what, str(patience)],
-        env=_environment("http://127.0.0.1:9"), capture_output=True, text=True, timeout=60,
+        env=_environment("http://127.0.0.1:9"), capture_output=True, text=True, timeout=240,
     )  # fmt: skip
     return _Ended(done.returncode, time.monotonic() - began, done.stdout, done.stderr)
 
@@ -119,7 +122,7 @@ def test_a_healthy_wandb_writes_everything_and_says_nothing(tmp_path: Path) -> N
 def test_a_service_that_cannot_be_reached_holds_up_no_exit_and_costs_no_row(tmp_path: Path) -> None:
     ended = _ended(tmp_path, "online", "go on")
     assert (ended.code, ended.out) == (0, "trained\n")
-    assert ended.seconds < 30
+    assert ended.seconds < 180
     assert "Traceback" not in ended.error
     last = ended.error.splitlines()[-1]
     assert last.startswith("loggers.wandb did not finish within 3 s; 20 rows are kept: `wandb sync ")
@@ -142,7 +145,7 @@ def test_a_run_that_ends_before_its_time_waits_no_longer_and_keeps_its_code(
 ) -> None:
     ended = _ended(tmp_path, "online", what)
     assert (ended.code, ended.out) == (code, "")
-    assert ended.seconds < 30
+    assert ended.seconds < 180
     assert ended.error.splitlines()[-1].startswith(last)
     assert "loggers.wandb did not finish within 3 s; 10 rows are kept: `wandb sync " in ended.error
     assert _batches(tmp_path) == [*range(1, 11)]
@@ -223,7 +226,7 @@ def test_what_a_service_that_hangs_has_not_taken_can_be_sent_later(
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         handler.hangs.set()
-        out, error = process.communicate("\n", timeout=30)
+        out, error = process.communicate("\n", timeout=240)
     finally:
         process.kill()
     assert (process.returncode, out) == (0, "trained\n")
@@ -235,7 +238,7 @@ def test_what_a_service_that_hangs_has_not_taken_can_be_sent_later(
     handler.hangs.clear()
     handler.history.clear()
     sync = [str(Path(sys.executable).with_name("wandb")), *said.split("`")[1].split()[1:]]
-    subprocess.run(sync, env=_environment(address), check=True, capture_output=True, timeout=60)
+    subprocess.run(sync, env=_environment(address), check=True, capture_output=True, timeout=240)
     assert [row["batch"] for row in handler.history] == [*range(1, 21)]
 
 
@@ -259,7 +262,7 @@ def test_a_disk_that_takes_no_events_costs_a_warning_and_no_traceback(tmp_path: 
         logger.post_close()
     """
     command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0
     assert "Traceback" not in done.stderr
     assert "loggers.tensorboard failed (OSError: [Errno 27] File too large); 1 rows were not written" in done.stderr
