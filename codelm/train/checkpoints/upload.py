@@ -29,8 +29,11 @@ def upload_late(url: str, checkpoint: Path, beside: tuple[str, ...]) -> None:
             if (checkpoint.parent / name).exists():
                 remote.upload_file(checkpoint.parent / name)
     except Exception as error:  # each store's driver has errors of its own
-        problem = next(iter(str(error).splitlines()), "") or type(error).__name__
-        log.warning("%s and %s were not uploaded to %s (%s)", CARD, ", ".join(beside), url, problem)
+        log.warning("%s and %s were not uploaded to %s (%s)", CARD, ", ".join(beside), url, _short(error))
+
+
+def _short(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
 class Uploader:
@@ -70,7 +73,7 @@ class Uploader:
             log.warning(
                 "the checkpoints after batch %d could not be removed from %s (%s); remove them before a run starts"
                 " from there",
-                batch, self.remote.url, next(iter(str(error).splitlines()), "") or type(error).__name__,
+                batch, self.remote.url, _short(error),
             )  # fmt: skip
 
     def close(self, limit: float | None) -> None:
@@ -104,7 +107,7 @@ class Uploader:
                     self.remote.upload_file(self.beside)
                 self.remote.prune(self.policy, self.trusted)
             except Exception as error:  # each store's driver has errors of its own
-                problem = next(iter(str(error).splitlines()), "") or type(error).__name__
+                problem = _short(error)
             else:
                 log.info("uploaded %s to %s", checkpoint.name, self.remote.url)
                 return
