@@ -36,18 +36,23 @@ def as_if_killed_after(whole: Path, batch: int, copy: Path) -> Path:
     return copy
 
 
-def test_resuming_reads_no_sample_but_those_of_the_batches_to_come(
-    train_config: Make, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Composer's spinning reads a batch of each held-out set; of the training data none, whose dataset has a state."""
-    settings = {
+def three_batch_epochs(corpus: Path) -> dict[str, Any]:
+    """Almost three epochs of three batches each, every batch saved and kept."""
+    return {
         "train_data": {"path": str(corpus), "mixture": {"c": 1.0}, "streams": {"c": {"limit": 12}}},
         "global_train_batch_size": 4,
         "device_train_microbatch_size": 4,
         "max_duration": "8ba",
-        "save_num_checkpoints_to_keep": 99,
         "save_interval": "1ba",
+        "save_num_checkpoints_to_keep": 99,
     }
+
+
+def test_resuming_reads_no_sample_but_those_of_the_batches_to_come(
+    train_config: Make, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Composer's spinning reads a batch of each held-out set; of the training data none, whose dataset has a state."""
+    settings = three_batch_epochs(corpus)
     positions: list[int] = []
     held_out: list[int] = []
     usual, usual_held_out = MixtureDataset.__getitems__, HeldOutDataset.__getitem__
@@ -72,15 +77,7 @@ def test_resuming_reads_no_sample_but_those_of_the_batches_to_come(
 def test_epochs_of_three_batches_go_on_the_same_from_their_middle_and_their_end(
     train_config: Make, corpus: Path, tmp_path: Path
 ) -> None:
-    settings = {
-        "train_data": {"path": str(corpus), "mixture": {"c": 1.0}, "streams": {"c": {"limit": 12}}},
-        "global_train_batch_size": 4,
-        "device_train_microbatch_size": 4,
-        "max_duration": "8ba",
-        "save_interval": "1ba",
-        "save_num_checkpoints_to_keep": 99,
-        "eval_data": {},
-    }
+    settings = {**three_batch_epochs(corpus), "eval_data": {}}
     whole = tmp_path / "whole"
     train(train_config(save_folder=str(whole), **settings))
     epochs = column(whole, "time/epoch")
